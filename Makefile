@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# make                 the commands, in build/cmd
+# make check           every test (what scripts/check runs after installing the packages)
+# make install         to $(DESTDIR)$(PREFIX); make uninstall
+# make dist            a source archive of the committed tree
+# make lint            static checks of C, shell and manual pages
+# make SAN=1 ...       the same with AddressSanitizer and UBSan, in build-san
+
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+DESTDIR ?=
+CC      ?= cc
+CFLAGS  ?= -O2 -g
+SAN     ?=
+
+VERSION := $(shell sed -n 's/^#define PREP_VERSION "\(.*\)"/\1/p' libprep/version.h)
+
+ifeq ($(SAN),1)
+BUILD   := build-san
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+BUILD   := build
+SANFLAGS :=
+endif
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wwrite-strings -Wvla -Wformat=2
+ALL_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -iquote . $(CPPFLAGS)
+ALL_CFLAGS   := -std=c17 $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(CFLAGS) $(SANFLAGS)
+ALL_LDFLAGS  := -Wl,-z,relro,-z,now $(LDFLAGS) $(SANFLAGS)
+LIBS := -lntfs-3g -lvhdi -lcurl -ljansson -lcrypto -lzstd -llzma -lz -lpthread
+
+CMDS  := $(basename $(notdir $(wildcard cmd/vhd-*.c cmd/ckm-*.c)))
+PAGES := $(wildcard man/*.[1-8])
+UNIT  := $(basename $(notdir $(wildcard tests/unit/*.c)))
+TOOLS := $(basename $(notdir $(wildcard tests/tools/*.c)))
+
+LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard libprep/*/*.c))
+LIB     := $(BUILD)/libprep.a
+CMD_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(CMDS:%=cmd/%.c),$(wildcard cmd/*.c)))
+OBJ     := $(LIB_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/*.c tests/unit/*.c tests/tools/*.c))
+
+.PHONY: all check install uninstall dist lint clean tests
+.SECONDARY:
+
+all: $(CMDS:%=$(BUILD)/cmd/%)
+
+tests: all $(UNIT:%=$(BUILD)/tests/unit/%) $(TOOLS:%=$(BUILD)/tests/%)
+
+$(BUILD)/cmd/%: $(BUILD)/cmd/%.o $(CMD_OBJ) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+# Independent of the library on purpose: they make and judge what it works on.
+$(BUILD)/tests/%: $(BUILD)/tests/tools/%.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+$(LIB): $(LIB_OBJ)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+check: tests
+	BUILD=$(BUILD) tests/run
+
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7
+	install -m 755 $(CMDS:%=$(BUILD)/cmd/%) $(DESTDIR)$(BINDIR)
+	for page in $(PAGES); do \
+		install -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.} || exit 1; \
+	done
+
+uninstall:
+	for cmd in $(CMDS); do rm -f $(DESTDIR)$(BINDIR)/$$cmd; done
+	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$$page; done
+
+dist:
+	git archive --format=tar --prefix=prep-$(VERSION)/ HEAD | xz -T0 > prep-$(VERSION).tar.xz
+
+lint:
+	scripts/lint
+
+clean:
+	rm -rf build build-san
+
+-include $(OBJ:.o=.d)

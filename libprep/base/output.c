@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/base/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/base/file.h"
+
+/* Start writing back this often, so that the fsync at the end finds little left. */
+#define WRITEBACK_STEP (16 * PREP_MIB)
+#define COPY_BUFFER (1 * PREP_MIB)
+
+struct prep_output {
+	int fd;
+	char *path;      /* the final name, links resolved; "standard output" for "-" */
+	char *temp;      /* the hidden name, or NULL: the file has none, or is a stream */
+	bool seekable;
+	bool replace;
+	bool redirected;   /* seekable, but the shell opened it under its name: nothing to link */
+	bool copy_works;   /* copy_file_range or splice has not failed yet */
+	bool committed;
+	uint64_t size;
+	uint64_t started;  /* write-back has been started up to here */
+	unsigned char *buf; /* COPY_BUFFER bytes, for copies that need them */
+};
+
+/* Links in the last component are followed: the file they lead to is replaced, not the link. */
+static char *resolve(const char *path)
+{
+	char *whole = realpath(path, NULL);
+	char *copy, *dir, *base, *ret = NULL;
+
+	if (whole != NULL || errno != ENOENT)
+		return whole;
+	copy = strdup(path);
+	base = strdup(path);
+	dir = copy != NULL ? realpath(dirname(copy), NULL) : NULL;
+	if (dir != NULL && base != NULL && asprintf(&ret, "%s/%s", dir, basename(base)) < 0)
+		ret = NULL;
+	free(dir);
+	free(copy);
+	free(base);
+	return ret;
+}
+
+/* A file without a name, or with a hidden one, in the folder of out->path. */
+static int open_temp(struct prep_output *out, mode_t mode, struct prep_err *err)
+{
+	char *copy = strdup(out->path);
+	char *slash;
+
+	if (copy == NULL)
+		return prep_fail_nomem(err);
+	out->fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	free(copy);
+	if (out->fd >= 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
+		return prep_fail_errno(err, "%s: cannot create", out->path);
+	slash = strrchr(out->path, '/');
+	if (asprintf(&out->temp, "%.*s/.%s.XXXXXX", (int)(slash - out->path), out->path, slash + 1) < 0) {
+		out->temp = NULL;
+		return prep_fail_nomem(err);
+	}
+	out->fd = mkostemp(out->temp, O_CLOEXEC);
+	if (out->fd < 0) {
+		prep_fail_errno(err, "%s: cannot create", out->path);
+		free(out->temp);
+		out->temp = NULL;
+		return -1;
+	}
+	fchmod(out->fd, mode);
+	return 0;
+}
+
+static int open_stream(struct prep_output *out, struct prep_err *err)
+{
+	/* Fewer switches between the ends of a pipe; a refusal does no harm. */
+	fcntl(out->fd, F_SETPIPE_SZ, (int)(1 * PREP_MIB));
+	if (isatty(out->fd))
+		return prep_fail(err, PREP_EUSAGE,
+				 "%s: a terminal: binary output goes to a file or a pipe (-o FILE)", out->path);
+	return 0;
+}
+
+static int open_stdout(struct prep_output *out, struct prep_err *err)
+{
+	struct stat st;
+
+	out->path = strdup("standard output");
+	if (out->path == NULL)
+		return prep_fail_nomem(err);
+	out->fd = dup(STDOUT_FILENO);
+	if (out->fd < 0)
+		return prep_fail_errno(err, "%s: cannot write", out->path);
+	/* `cmd > FILE`: a new file, which deserves its holes as much as -o FILE. */
+	if (fstat(out->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 &&
+	    lseek(out->fd, 0, SEEK_CUR) == 0 && (fcntl(out->fd, F_GETFL) & O_APPEND) == 0) {
+		out->seekable = true;
+		out->redirected = true;
+		return 0;
+	}
+	return open_stream(out, err);
+}
+
+static int open_path(struct prep_output *out, const char *path, struct prep_err *err)
+{
+	struct stat st;
+	mode_t mask, mode;
+
+	if (strcmp(path, "-") == 0)
+		return open_stdout(out, err);
+	out->path = resolve(path);
+	if (out->path == NULL)
+		return prep_fail_errno(err, "%s: cannot create", path);
+	if (stat(out->path, &st) != 0) {
+		if (errno != ENOENT)
+			return prep_fail_errno(err, "%s: cannot create", path);
+		mask = umask(0);
+		umask(mask);
+		mode = 0666 & ~mask;
+	} else if (S_ISREG(st.st_mode)) {
+		if (!out->replace)
+			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
+		mode = st.st_mode & 07777;
+	} else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+		out->fd = open(out->path, O_WRONLY | O_CLOEXEC);
+		if (out->fd < 0)
+			return prep_fail_errno(err, "%s: cannot write", path);
+		return open_stream(out, err);
+	} else {
+		return prep_fail(err, PREP_EREFUSED, "%s: neither a regular file nor a pipe", path);
+	}
+	if (open_temp(out, mode, err) < 0)
+		return -1;
+	if (out->replace && stat(out->path, &st) == 0) {
+		/* Not allowed to everyone, and then not needed either. */
+		if (fchown(out->fd, st.st_uid, st.st_gid) != 0)
+			errno = 0;
+		fchmod(out->fd, mode);
+	}
+	out->seekable = true;
+	return 0;
+}
+
+int prep_output_open(const char *path, bool replace, struct prep_output **ret,
+		     struct prep_err *err)
+{
+	struct prep_output *out = calloc(1, sizeof *out);
+
+	*ret = NULL;
+	if (out == NULL)
+		return prep_fail_nomem(err);
+	out->fd = -1;
+	out->replace = replace;
+	out->copy_works = true;
+	if (open_path(out, path, err) < 0) {
+		prep_output_close(out);
+		return -1;
+	}
+	*ret = out;
+	return 0;
+}
+
+const char *prep_output_name(const struct prep_output *out)
+{
+	return out->path;
+}
+
+bool prep_output_seekable(const struct prep_output *out)
+{
+	return out->seekable;
+}
+
+bool prep_output_same(const struct prep_output *out, const struct stat *st)
+{
+	struct stat now;
+
+	if (out->redirected || !out->seekable ? fstat(out->fd, &now) != 0 : stat(out->path, &now) != 0)
+		return false;
+	return S_ISREG(now.st_mode) && now.st_dev == st->st_dev && now.st_ino == st->st_ino;
+}
+
+uint64_t prep_output_size(const struct prep_output *out)
+{
+	return out->size;
+}
+
+int prep_output_check_space(const struct prep_output *out, uint64_t need, struct prep_err *err)
+{
+	return out->seekable ? prep_file_check_space(out->fd, out->path, need, err) : 0;
+}
+
+static void start_writeback(struct prep_output *out)
+{
+	if (!out->seekable || out->size - out->started < WRITEBACK_STEP)
+		return;
+	sync_file_range(out->fd, (off_t)out->started, (off_t)(out->size - out->started),
+			SYNC_FILE_RANGE_WRITE);
+	out->started = out->size;
+}
+
+int prep_output_write(struct prep_output *out, const void *buf, size_t len, struct prep_err *err)
+{
+	const int r = out->seekable
+			      ? prep_file_pwrite(out->fd, buf, len, out->size, out->path, err)
+			      : prep_file_write(out->fd, buf, len, out->path, err);
+
+	if (r == 0) {
+		out->size += len;
+		start_writeback(out);
+	}
+	return r;
+}
+
+int prep_output_zeros(struct prep_output *out, uint64_t len, struct prep_err *err)
+{
+	static const unsigned char zeros[64 * 1024];
+
+	if (out->seekable) {
+		/* The size is set at the commit; until then the hole is one of bookkeeping. */
+		out->size += len;
+		return 0;
+	}
+	while (len > 0) {
+		const size_t n = (size_t)prep_min(len, sizeof zeros);
+
+		if (prep_output_write(out, zeros, n, err) < 0)
+			return -1;
+		len -= n;
+	}
+	return 0;
+}
+
+/* One system copy of at most len bytes; 0 where the system cannot do it between these files. */
+static ssize_t copy_in_system(struct prep_output *out, int src_fd, uint64_t off, uint64_t len)
+{
+	off_t in = (off_t)off, to = (off_t)out->size;
+	ssize_t n;
+
+	do
+		n = out->seekable ? copy_file_range(src_fd, &in, out->fd, &to, len, 0)
+				  : splice(src_fd, &in, out->fd, NULL, len, 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EINVAL || errno == EXDEV || errno == ENOSYS || errno == EOPNOTSUPP ||
+		      errno == EBADF))
+		return 0;
+	return n;
+}
+
+int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t len,
+		     const char *src_name, struct prep_err *err)
+{
+	while (len > 0) {
+		const size_t step = (size_t)prep_min(len, out->copy_works ? 16 * PREP_MIB : COPY_BUFFER);
+
+		if (out->copy_works) {
+			const ssize_t n = copy_in_system(out, src_fd, off, step);
+
+			if (n < 0)
+				return prep_fail_errno(err, "%s: cannot write", out->path);
+			if (n > 0) {
+				out->size += (uint64_t)n;
+				off += (uint64_t)n;
+				len -= (uint64_t)n;
+				start_writeback(out);
+				continue;
+			}
+			out->copy_works = false; /* or the source ended: the read below tells */
+			continue;
+		}
+		if (out->buf == NULL && (out->buf = malloc(COPY_BUFFER)) == NULL)
+			return prep_fail_nomem(err);
+		if (prep_file_pread(src_fd, out->buf, step, off, src_name, err) < 0 ||
+		    prep_output_write(out, out->buf, step, err) < 0)
+			return -1;
+		off += step;
+		len -= step;
+	}
+	return 0;
+}
+
+int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
+		       struct prep_err *err)
+{
+	return prep_file_pwrite(out->fd, buf, len, off, out->path, err);
+}
+
+/* Give the unnamed file a name: the final one, or where that is taken, a hidden one to rename. */
+static int link_temp(struct prep_output *out, struct prep_err *err)
+{
+	char proc[64];
+	const char *slash = strrchr(out->path, '/');
+
+	snprintf(proc, sizeof proc, "/proc/self/fd/%d", out->fd);
+	if (linkat(AT_FDCWD, proc, AT_FDCWD, out->path, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return prep_fail_errno(err, "%s: cannot create", out->path);
+	if (!out->replace)
+		return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", out->path);
+	for (unsigned i = 0; i < 100; i++) {
+		if (asprintf(&out->temp, "%.*s/.%s.%d-%u", (int)(slash - out->path), out->path, slash + 1,
+			     (int)getpid(), i) < 0) {
+			out->temp = NULL;
+			return prep_fail_nomem(err);
+		}
+		if (linkat(AT_FDCWD, proc, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) == 0)
+			return 0;
+		free(out->temp);
+		out->temp = NULL;
+		if (errno != EEXIST)
+			break;
+	}
+	return prep_fail_errno(err, "%s: cannot create", out->path);
+}
+
+int prep_output_commit(struct prep_output *out, struct prep_err *err)
+{
+	if (!out->seekable) {
+		out->committed = true;
+		return prep_file_sync(out->fd, out->path, err);
+	}
+	if (ftruncate(out->fd, (off_t)out->size) != 0)
+		return prep_fail_errno(err, "%s: cannot set its size", out->path);
+	if (prep_file_sync(out->fd, out->path, err) < 0)
+		return -1;
+	if (out->redirected) {
+		out->committed = true;
+		return 0;
+	}
+	if (out->temp == NULL && link_temp(out, err) < 0)
+		return -1;
+	if (out->temp != NULL) {
+		const int r = out->replace ? rename(out->temp, out->path) : link(out->temp, out->path);
+
+		if (r != 0 && errno == EEXIST)
+			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)",
+					 out->path);
+		if (r != 0)
+			return prep_fail_errno(err, "%s: cannot rename the finished file", out->path);
+		if (!out->replace)
+			unlink(out->temp);
+		free(out->temp);
+		out->temp = NULL;
+	}
+	out->committed = true;
+	return prep_file_sync_dir(out->path, err);
+}
+
+uint64_t prep_output_allocated(const struct prep_output *out)
+{
+	struct stat st;
+
+	if (!out->seekable || fstat(out->fd, &st) != 0)
+		return out->size;
+	return (uint64_t)st.st_blocks * 512;
+}
+
+void prep_output_close(struct prep_output *out)
+{
+	if (out == NULL)
+		return;
+	if (out->temp != NULL)
+		unlink(out->temp);
+	/* What the shell made is not ours to unlink; empty is the nearest to absent. */
+	if (out->redirected && !out->committed && ftruncate(out->fd, 0) != 0)
+		errno = 0;
+	if (out->fd >= 0)
+		close(out->fd);
+	free(out->temp);
+	free(out->path);
+	free(out->buf);
+	free(out);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Output: a file that appears under its name complete or not at all, or a
+ * stream (a pipe, a device), behind one interface.
+ *
+ * A regular file is written without a name (O_TMPFILE; where the file system
+ * has none, under a hidden name beside the target), and gets its name after an
+ * fsync. A killed process leaves nothing behind. An empty regular file that
+ * standard output was redirected to is written with holes too; on failure it
+ * is left empty.
+ */
+#ifndef PREP_BASE_OUTPUT_H
+#define PREP_BASE_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "libprep/base/err.h"
+
+struct prep_output;
+
+/*
+ * Start an output. path "-" is standard output; a path that names a pipe or a
+ * character device is written as a stream. An existing regular file is
+ * PREP_EREFUSED unless `replace`; a replaced file keeps its mode, and its owner
+ * where that is allowed. An existing block device or folder is refused.
+ */
+int prep_output_open(const char *path, bool replace, struct prep_output **ret,
+		     struct prep_err *err);
+
+/* What messages call it. */
+const char *prep_output_name(const struct prep_output *out);
+
+/* Whether writing at any offset works, and zeros may be left as holes. */
+bool prep_output_seekable(const struct prep_output *out);
+
+/* Whether out would replace, or is, the file that `st` describes. */
+bool prep_output_same(const struct prep_output *out, const struct stat *st);
+
+/* How many bytes the output has so far. */
+uint64_t prep_output_size(const struct prep_output *out);
+
+/* PREP_EFAIL unless there is room for `need` bytes where out is written. Streams always have. */
+int prep_output_check_space(const struct prep_output *out, uint64_t need, struct prep_err *err);
+
+/* Append. */
+int prep_output_write(struct prep_output *out, const void *buf, size_t len, struct prep_err *err);
+
+/* Append len zeros: a hole where the output is seekable. */
+int prep_output_zeros(struct prep_output *out, uint64_t len, struct prep_err *err);
+
+/*
+ * Append [off, off+len) of the file src_fd without bringing the bytes into
+ * this process where the system can: copy_file_range to files, splice to pipes.
+ */
+int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t len,
+		     const char *src_name, struct prep_err *err);
+
+/* Overwrite inside what has been appended. Seekable outputs only. */
+int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
+		       struct prep_err *err);
+
+/* Make it durable and give it its name. The output stays to be closed. */
+int prep_output_commit(struct prep_output *out, struct prep_err *err);
+
+/* Bytes the host has allocated for it; for a stream, the bytes written. */
+uint64_t prep_output_allocated(const struct prep_output *out);
+
+/* Close; what was not committed is gone. NULL is allowed. */
+void prep_output_close(struct prep_output *out);
+
+#endif
