@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The virtual disk: what a guest would see, whatever file holds it.
+ *
+ * One interface over raw files, VHDs, an overlay of staged changes and a slice
+ * (a partition). Offsets and lengths are bytes of the disk. Reads and extents
+ * of one disk may run in several threads at once; writes may not.
+ */
+#ifndef PREP_DISK_DISK_H
+#define PREP_DISK_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libprep/base/err.h"
+#include "libprep/base/notes.h"
+
+enum prep_extent_kind {
+	PREP_EXTENT_DATA, /* bytes that must be read to be known */
+	PREP_EXTENT_ZERO, /* zeros, known without reading, in space that the format has allocated */
+	PREP_EXTENT_HOLE, /* zeros, in space that the format has not allocated */
+};
+
+struct prep_extent {
+	uint64_t off, len;
+	enum prep_extent_kind kind;
+};
+
+/* Where bytes of a disk stand verbatim in a host file. */
+struct prep_backing {
+	int fd;           /* the disk's, not to be closed */
+	const char *name;
+	uint64_t off;     /* in the file */
+	uint64_t len;     /* how far this holds */
+};
+
+struct prep_disk;
+
+struct prep_disk_ops {
+	const char *kind; /* "raw", "fixed", "dynamic", ...: what vhd-info calls it */
+
+	/* [off, off+len) lies inside the disk. */
+	int (*read)(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err);
+
+	/* NULL where the kind cannot be written. */
+	int (*write)(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
+		     struct prep_err *err);
+
+	/* Make the range read as zeros, freeing host space where that is possible. With write. */
+	int (*zero)(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_err *err);
+
+	/* The extent that holds off (< size); starts at off, may end anywhere after. */
+	int (*extent)(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
+		      struct prep_err *err);
+
+	/* Optional: true and *ret filled in where the bytes at off stand in a host file. */
+	bool (*backing)(struct prep_disk *d, uint64_t off, struct prep_backing *ret);
+
+	/* Optional: make all writes durable. */
+	int (*flush)(struct prep_disk *d, struct prep_err *err);
+
+	/* Free the disk. Does not write. */
+	void (*close)(struct prep_disk *d);
+};
+
+/* Every kind embeds this as its first member. */
+struct prep_disk {
+	const struct prep_disk_ops *ops;
+	char *name;           /* what messages call it; owned */
+	uint64_t size;        /* bytes, a multiple of the sector size but for raw oddities */
+	uint32_t sector_size; /* logical: 512 in every kind so far */
+	struct prep_notes notes; /* what was odd when it was opened */
+};
+
+#define PREP_DISK_WRITE 1u /* open for writing, locked against every other user */
+
+/*
+ * Open the image in `path`, or in `fd` (which is then the disk's, closed even
+ * on failure), whatever its format. Completes a change that a crash cut off
+ * (journal.h) where path has one.
+ * PREP_EREFUSED: not an image these commands take, or in use; PREP_EDAMAGED.
+ */
+int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, struct prep_err *err);
+int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk **ret,
+		      struct prep_err *err);
+
+/* The calls below check the range against the disk's size: PREP_EDAMAGED outside. */
+
+int prep_disk_read(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err);
+int prep_disk_write(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
+		    struct prep_err *err);
+
+/*
+ * Make the range read as zeros. Reads first: what is zero already is not
+ * written, and nothing is ever allocated. *changed: bytes that were not zero,
+ * in whole 4 KiB pages but at the ends.
+ */
+int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *changed,
+		   struct prep_err *err);
+
+int prep_disk_flush(struct prep_disk *d, struct prep_err *err);
+
+/*
+ * The extent at off, cut to end at `end`; neighbours of one kind are joined.
+ * off < end <= size.
+ */
+int prep_disk_extent(struct prep_disk *d, uint64_t off, uint64_t end, struct prep_extent *ret,
+		     struct prep_err *err);
+
+bool prep_disk_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret);
+
+/* NULL is allowed. */
+void prep_disk_close(struct prep_disk *d);
+
+#endif
