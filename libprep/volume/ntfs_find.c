@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Finding what a pattern names. One component at a time, a set of folders
+ * leads to the next; below a match a stack of listings, never recursion. A
+ * folder is opened once for each, so that a circle of folders ends.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/volume/ntfs_dir.h"
+#include "libprep/volume/ntfs_internal.h"
+#include "libprep/volume/utf16.h"
+
+#define PATTERN_MAX 32767 /* units of the longest path of Windows */
+
+/* A name in a folder. */
+struct item {
+	uint64_t ref;
+	size_t text; /* in the listing's text, UTF-16LE */
+	uint8_t len, space;
+};
+
+struct listing {
+	struct prep_ntfs *n;
+	struct item *item;
+	size_t n_items, room;
+	uint8_t *text;
+	size_t used, text_room;
+};
+
+struct folder {
+	uint64_t ref;
+	char *path;         /* "" of the root */
+	bool system;
+	struct listing list;/* where it is open, and how far it is read: */
+	size_t next;
+};
+
+struct folders {
+	struct folder *folder;
+	size_t n, room;
+};
+
+struct finder {
+	struct prep_ntfs *n;
+	struct prep_ntfs_mft mft;
+	struct prep_fs_list *list;
+	bool recursive;
+
+	uint16_t *pattern;  /* all components, in upper case */
+	size_t *component;  /* where each begins; one more for the end */
+	size_t components;
+
+	uint8_t *opened;    /* a bit a record: folders opened below a match */
+	uint8_t *taken;     /* the same for the set of folders at hand */
+
+	size_t *slot;       /* the list's entries by id, open addressing: index + 1 */
+	size_t slots;
+};
+
+/* ---- The pattern ---- */
+
+static int bad_pattern(const char *pattern, const char *what, struct prep_err *err)
+{
+	return prep_fail(err, PREP_EUSAGE, "%s: %s", pattern, what);
+}
+
+static int parse_pattern(struct finder *f, const char *pattern, struct prep_err *err)
+{
+	const size_t len = strlen(pattern);
+	const char *p = pattern;
+	size_t used = 0;
+
+	if (*p != '/' && *p != '\\')
+		return bad_pattern(pattern, "not an absolute path: it must begin with / or \\", err);
+	f->pattern = malloc((len + 1) * sizeof *f->pattern);
+	f->component = malloc((len + 1) * sizeof *f->component);
+	if (f->pattern == NULL || f->component == NULL)
+		return prep_fail_nomem(err);
+	while (*p != '\0') {
+		const size_t part = strcspn(p, "/\\");
+		int64_t units;
+
+		if (part == 0) {
+			p++;
+			continue;
+		}
+		if ((part == 1 && p[0] == '.') || (part == 2 && p[0] == '.' && p[1] == '.'))
+			return bad_pattern(pattern, "'.' and '..' are no names here", err);
+		units = prep_utf8_to_utf16(p, part, f->pattern + used, len + 1 - used);
+		if (units < 0)
+			return bad_pattern(pattern, "not valid UTF-8", err);
+		for (int64_t i = 0; i < units; i++)
+			f->pattern[used + (size_t)i] = prep_ntfs_upcase(f->n, f->pattern[used + (size_t)i]);
+		f->component[f->components++] = used;
+		used += (size_t)units;
+		p += part;
+	}
+	f->component[f->components] = used;
+	if (f->components == 0)
+		return bad_pattern(pattern, "the root folder itself cannot be meant", err);
+	if (used > PATTERN_MAX)
+		return bad_pattern(pattern, "longer than any path", err);
+	return 0;
+}
+
+/* U+FFFD stands for what a path cannot show: see prep_ntfs_name_utf8. */
+static bool unit_matches(uint16_t pattern, uint16_t unit)
+{
+	return pattern == unit || pattern == '?' ||
+	       (pattern == 0xfffd && (unit == 0 || unit == '/' || (unit >= 0xd800 && unit < 0xe000)));
+}
+
+static bool matches(const struct finder *f, size_t component, const struct listing *l,
+		    const struct item *item)
+{
+	const uint16_t *p = f->pattern + f->component[component];
+	const uint16_t *const end = f->pattern + f->component[component + 1], *star = NULL;
+	const uint8_t *text = l->text + item->text;
+	size_t i = 0, back = 0;
+
+	while (i < item->len) {
+		if (p < end && *p == '*') {
+			star = ++p;
+			back = i;
+		} else if (p < end && unit_matches(*p, prep_ntfs_upcase(f->n, get_le16(text + 2 * i)))) {
+			p++;
+			i++;
+		} else if (star != NULL) {
+			p = star;
+			i = ++back;
+		} else {
+			return false;
+		}
+	}
+	while (p < end && *p == '*')
+		p++;
+	return p == end;
+}
+
+/* ---- Listings ---- */
+
+static int keep_item(void *arg, const struct prep_ntfs_name *name, uint64_t ref, struct prep_err *err)
+{
+	struct listing *l = arg;
+	void *grown;
+
+	/* The root is an entry of itself, ".". */
+	if (PREP_NTFS_NUMBER(ref) == PREP_NTFS_ROOT)
+		return 0;
+	if (l->n_items == l->room) {
+		l->room = l->room > 0 ? 2 * l->room : 32;
+		grown = realloc(l->item, l->room * sizeof *l->item);
+		if (grown == NULL)
+			return prep_fail_nomem(err);
+		l->item = grown;
+	}
+	if (l->used + 510 > l->text_room) {
+		l->text_room = l->text_room > 0 ? 2 * l->text_room : 2048;
+		grown = realloc(l->text, l->text_room);
+		if (grown == NULL)
+			return prep_fail_nomem(err);
+		l->text = grown;
+	}
+	memcpy(l->text + l->used, name->text, 2 * (size_t)name->len);
+	l->item[l->n_items++] = (struct item){ ref, l->used, name->len, name->space };
+	l->used += 2 * (size_t)name->len;
+	return 0;
+}
+
+static struct prep_ntfs_name name_of(const struct listing *l, const struct item *item)
+{
+	return (struct prep_ntfs_name){ .len = item->len, .text = l->text + item->text };
+}
+
+static int by_name(const void *a, const void *b, void *arg)
+{
+	const struct listing *l = arg;
+	const struct prep_ntfs_name x = name_of(l, a), y = name_of(l, b);
+
+	return prep_ntfs_name_collate(l->n, &x, &y);
+}
+
+static void close_listing(struct listing *l)
+{
+	free(l->item);
+	free(l->text);
+	*l = (struct listing){ .n_items = 0 };
+}
+
+static int open_listing(struct finder *f, uint64_t ref, struct listing *l, struct prep_err *err)
+{
+	const struct prep_ntfs_dir_reader reader = { keep_item, NULL, l };
+	struct prep_ntfs_file dir;
+	int r;
+
+	*l = (struct listing){ .n = f->n };
+	if (prep_ntfs_file_load(&f->mft, ref, &dir, err) < 0)
+		return -1;
+	r = prep_ntfs_dir_read(f->n, &dir, &reader, err);
+	prep_ntfs_file_clear(&dir);
+	if (r < 0) {
+		close_listing(l);
+		return -1;
+	}
+	if (l->n_items > 1)
+		qsort_r(l->item, l->n_items, sizeof *l->item, by_name, l);
+	return 0;
+}
+
+/* ---- Sets and stacks of folders ---- */
+
+static char *join_path(const char *folder, const struct listing *l, const struct item *item)
+{
+	const struct prep_ntfs_name name = name_of(l, item);
+	char text[PREP_NTFS_NAME_ROOM], *path;
+
+	prep_ntfs_name_utf8(&name, text);
+	return asprintf(&path, "%s/%s", folder, text) < 0 ? NULL : path;
+}
+
+/* The path becomes the set's. */
+static int push(struct folders *s, uint64_t ref, char *path, bool system, struct prep_err *err)
+{
+	if (s->n == s->room) {
+		const size_t room = s->room > 0 ? 2 * s->room : 16;
+		struct folder *grown = realloc(s->folder, room * sizeof *grown);
+
+		if (grown == NULL) {
+			free(path);
+			return prep_fail_nomem(err);
+		}
+		s->folder = grown;
+		s->room = room;
+	}
+	s->folder[s->n++] = (struct folder){
+		.ref = ref,
+		.path = path,
+		.system = system || PREP_NTFS_NUMBER(ref) == PREP_NTFS_EXTEND,
+	};
+	return 0;
+}
+
+static void pop(struct folders *s)
+{
+	struct folder *top = &s->folder[--s->n];
+
+	free(top->path);
+	close_listing(&top->list);
+}
+
+static void clear_folders(struct folders *s)
+{
+	while (s->n > 0)
+		pop(s);
+	free(s->folder);
+	*s = (struct folders){ .n = 0 };
+}
+
+static bool test_and_set(uint8_t *bits, uint64_t i)
+{
+	const bool set = prep_bit_get(bits, i);
+
+	prep_bit_set(bits, i);
+	return set;
+}
+
+/* ---- The list ---- */
+
+static size_t slot_of(const struct finder *f, uint64_t id)
+{
+	return (size_t)((id * 0x9e3779b97f4a7c15ULL) >> 20) & (f->slots - 1);
+}
+
+static void index_entry(struct finder *f, size_t i)
+{
+	size_t s = slot_of(f, f->list->entry[i].id);
+
+	while (f->slot[s] != 0)
+		s = (s + 1) & (f->slots - 1);
+	f->slot[s] = i + 1;
+}
+
+/* Room in the list and its index for one more entry. */
+static int reserve(struct finder *f, struct prep_err *err)
+{
+	struct prep_fs_list *list = f->list;
+
+	if (list->n == list->room) {
+		const size_t room = list->room > 0 ? 2 * list->room : 64;
+		struct prep_fs_entry *grown = realloc(list->entry, room * sizeof *grown);
+
+		if (grown == NULL)
+			return prep_fail_nomem(err);
+		list->entry = grown;
+		list->room = room;
+	}
+	if (2 * (list->n + 1) > f->slots) {
+		free(f->slot);
+		f->slots = 256;
+		while (f->slots < 4 * (list->n + 1))
+			f->slots *= 2;
+		f->slot = calloc(f->slots, sizeof *f->slot);
+		if (f->slot == NULL)
+			return prep_fail_nomem(err);
+		for (size_t i = 0; i < list->n; i++)
+			index_entry(f, i);
+	}
+	return 0;
+}
+
+/* How many entries of the list are names of this file; *same: one of them is this name. */
+static unsigned names_listed(const struct finder *f, const struct prep_fs_entry *e, bool *same)
+{
+	unsigned n = 0;
+
+	*same = false;
+	for (size_t s = slot_of(f, e->id); f->slot[s] != 0; s = (s + 1) & (f->slots - 1)) {
+		const struct prep_fs_entry *other = &f->list->entry[f->slot[s] - 1];
+
+		if (other->id != e->id)
+			continue;
+		n++;
+		*same |= other->parent_id == e->parent_id && strcmp(other->path, e->path) == 0;
+	}
+	return n;
+}
+
+static int sum_clusters(void *arg, const struct prep_ntfs_attr *a, const struct prep_ntfs_runs *runs,
+			struct prep_err *err)
+{
+	uint64_t *clusters = arg;
+
+	(void)a;
+	(void)err;
+	for (size_t i = 0; i < runs->n; i++)
+		if (runs->run[i].lcn != PREP_NTFS_HOLE)
+			*clusters += runs->run[i].len;
+	return 0;
+}
+
+/* What the records tell of an entry's file. */
+static int describe(struct finder *f, const struct prep_ntfs_file *file, struct prep_fs_entry *e,
+		    unsigned *names, struct prep_err *err)
+{
+	struct prep_ntfs_cursor c = { 0, 0 };
+	struct prep_ntfs_name name;
+	struct prep_ntfs_attr a;
+	uint64_t clusters = 0;
+
+	*names = 0;
+	while (prep_ntfs_file_next(file, &c, &a) > 0) {
+		if (a.type == PREP_NTFS_ATTR_NAME && a.resident &&
+		    prep_ntfs_name_decode(a.value, a.value_len, &name))
+			*names += name.space != PREP_NTFS_DOS;
+		if (a.type == PREP_NTFS_ATTR_DATA && a.name_len == 0 && (a.resident || a.lowest_vcn == 0))
+			e->size = a.resident ? a.value_len : a.size;
+	}
+	if (prep_ntfs_file_streams(f->n, file, sum_clusters, &clusters, err) < 0)
+		return -1;
+	e->allocated = clusters << f->n->cluster_bits;
+	return 0;
+}
+
+/* The path becomes the list's. */
+static int add_entry(struct finder *f, const struct folder *in, const struct prep_ntfs_file *file,
+		     char *path, struct prep_err *err)
+{
+	const struct prep_ntfs_record *base = &file->record[0];
+	struct prep_fs_entry e = {
+		.path = path,
+		.id = PREP_NTFS_REF(base->number, base->sequence),
+		.parent_id = in->ref,
+		.folder = base->folder,
+		.system = in->system || base->number < PREP_NTFS_FIRST_USER,
+	};
+	unsigned listed, names;
+	bool same;
+
+	if (reserve(f, err) < 0)
+		goto drop;
+	listed = names_listed(f, &e, &same);
+	if (same) {
+		free(path);
+		return 0;
+	}
+	if (describe(f, file, &e, &names, err) < 0)
+		goto drop;
+	e.frees = listed + 1 >= names;
+	if (!e.frees)
+		e.allocated = 0;
+	f->list->entry[f->list->n++] = e;
+	index_entry(f, f->list->n - 1);
+	return 0;
+drop:
+	free(path);
+	return -1;
+}
+
+/* ---- Walking ---- */
+
+/* The file an entry leads to: 1, or 0 when the entry is stale (damage that the audit tells of). */
+static int load_item(struct finder *f, const struct item *item, struct prep_ntfs_file *ret,
+		     struct prep_err *err)
+{
+	struct prep_err damage = PREP_ERR_INIT;
+
+	if (prep_ntfs_file_load(&f->mft, item->ref, ret, &damage) == 0)
+		return 1;
+	return damage.code == PREP_EDAMAGED ? 0 : prep_fail(err, damage.code, "%s", damage.msg);
+}
+
+/* Everything below the folder on top of the stack, children first, then the folder itself. */
+static int descend(struct finder *f, struct folders *stack, struct prep_err *err)
+{
+	struct prep_ntfs_file file;
+	int r;
+
+	/* stack->folder[0] is where the first match stands: it is not added. */
+	while (stack->n > 1) {
+		struct folder *top = &stack->folder[stack->n - 1];
+		const struct item *item;
+		char *path;
+
+		if (top->next == top->list.n_items) {
+			if (prep_ntfs_file_load(&f->mft, top->ref, &file, err) < 0)
+				return -1;
+			path = top->path;
+			top->path = NULL;
+			r = add_entry(f, &stack->folder[stack->n - 2], &file, path, err);
+			prep_ntfs_file_clear(&file);
+			pop(stack);
+			if (r < 0)
+				return -1;
+			continue;
+		}
+		item = &top->list.item[top->next++];
+		if (item->space == PREP_NTFS_DOS)
+			continue;
+		r = load_item(f, item, &file, err);
+		if (r <= 0) {
+			if (r < 0)
+				return -1;
+			continue;
+		}
+		path = join_path(top->path, &top->list, item);
+		if (path == NULL)
+			r = prep_fail_nomem(err);
+		else if (!file.record[0].folder)
+			r = add_entry(f, top, &file, path, err);
+		else if (test_and_set(f->opened, PREP_NTFS_NUMBER(item->ref)))
+			free(path);
+		else
+			r = push(stack, item->ref, path, top->system, err) < 0 ||
+			    open_listing(f, item->ref, &stack->folder[stack->n - 1].list, err) < 0 ? -1 : 0;
+		prep_ntfs_file_clear(&file);
+		if (r < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* A match of the last component. The path becomes somebody's. */
+static int found(struct finder *f, const struct folder *in, const struct prep_ntfs_file *file,
+		 char *path, struct prep_err *err)
+{
+	const struct prep_ntfs_record *base = &file->record[0];
+	const uint64_t ref = PREP_NTFS_REF(base->number, base->sequence);
+	struct folders stack = { .n = 0 };
+	int r = -1;
+
+	if (!f->recursive || !base->folder || test_and_set(f->opened, base->number))
+		return add_entry(f, in, file, path, err);
+	if (push(&stack, in->ref, NULL, in->system, err) < 0)
+		free(path);
+	else if (push(&stack, ref, path, in->system, err) == 0 &&
+		 open_listing(f, ref, &stack.folder[1].list, err) == 0)
+		r = descend(f, &stack, err);
+	clear_folders(&stack);
+	return r;
+}
+
+/* A name in `in` that the component matches. */
+static int take(struct finder *f, size_t component, const struct folder *in, const struct listing *l,
+		const struct item *item, struct folders *next, struct prep_err *err)
+{
+	struct prep_ntfs_file file;
+	char *path;
+	int r;
+
+	r = load_item(f, item, &file, err);
+	if (r <= 0)
+		return r;
+	path = join_path(in->path, l, item);
+	if (path == NULL)
+		r = prep_fail_nomem(err);
+	else if (component + 1 == f->components)
+		r = found(f, in, &file, path, err);
+	else if (file.record[0].folder && !test_and_set(f->taken, file.record[0].number))
+		r = push(next, item->ref, path, in->system, err);
+	else {
+		free(path);
+		r = 0;
+	}
+	prep_ntfs_file_clear(&file);
+	return r < 0 ? -1 : 0;
+}
+
+static int by_ref(const void *a, const void *b)
+{
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* An 8.3 name is not an entry of its own: where it matches, its file's Win32 name does. */
+static int search_folder(struct finder *f, size_t component, const struct folder *in,
+			 struct folders *next, struct prep_err *err)
+{
+	struct listing l;
+	uint64_t *dos;
+	size_t n_dos = 0;
+	int r = 0;
+
+	if (open_listing(f, in->ref, &l, err) < 0)
+		return -1;
+	dos = malloc((l.n_items + 1) * sizeof *dos);
+	if (dos == NULL) {
+		close_listing(&l);
+		return prep_fail_nomem(err);
+	}
+	for (size_t i = 0; i < l.n_items; i++)
+		if (l.item[i].space == PREP_NTFS_DOS && matches(f, component, &l, &l.item[i]))
+			dos[n_dos++] = l.item[i].ref;
+	if (n_dos > 1)
+		qsort(dos, n_dos, sizeof *dos, by_ref);
+	for (size_t i = 0; i < l.n_items && r == 0; i++) {
+		const struct item *item = &l.item[i];
+
+		if (item->space == PREP_NTFS_DOS)
+			continue;
+		if (matches(f, component, &l, item) ||
+		    (item->space == PREP_NTFS_WIN32 && n_dos > 0 &&
+		     bsearch(&item->ref, dos, n_dos, sizeof *dos, by_ref) != NULL))
+			r = take(f, component, in, &l, item, next, err);
+	}
+	free(dos);
+	close_listing(&l);
+	return r;
+}
+
+static int search(struct finder *f, struct prep_err *err)
+{
+	struct folders now = { .n = 0 }, next = { .n = 0 };
+	struct prep_ntfs_file root;
+	uint64_t ref;
+	char *path;
+	int r;
+
+	if (prep_ntfs_file_load(&f->mft, PREP_NTFS_ROOT, &root, err) < 0)
+		return -1;
+	ref = PREP_NTFS_REF(PREP_NTFS_ROOT, root.record[0].sequence);
+	prep_ntfs_file_clear(&root);
+	path = strdup("");
+	if (path == NULL)
+		return prep_fail_nomem(err);
+	r = push(&now, ref, path, false, err);
+	for (size_t c = 0; r == 0 && c < f->components; c++) {
+		for (size_t i = 0; r == 0 && i < now.n; i++)
+			r = search_folder(f, c, &now.folder[i], &next, err);
+		for (size_t i = 0; i < next.n; i++)
+			f->taken[PREP_NTFS_NUMBER(next.folder[i].ref) / 8] = 0;
+		clear_folders(&now);
+		now = next;
+		next = (struct folders){ .n = 0 };
+	}
+	clear_folders(&now);
+	return r;
+}
+
+int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
+		   struct prep_fs_list *list, struct prep_err *err)
+{
+	struct finder f = { .n = (struct prep_ntfs *)fs, .list = list, .recursive = recursive };
+	int r = -1;
+
+	if (parse_pattern(&f, pattern, err) == 0 && prep_ntfs_mft_open(&f.mft, f.n, err) == 0) {
+		f.opened = calloc(1, (size_t)f.mft.records / 8 + 1);
+		f.taken = calloc(1, (size_t)f.mft.records / 8 + 1);
+		if (f.opened == NULL || f.taken == NULL)
+			prep_fail_nomem(err);
+		else
+			r = search(&f, err);
+		prep_ntfs_mft_close(&f.mft);
+	}
+	free(f.pattern);
+	free(f.component);
+	free(f.opened);
+	free(f.taken);
+	free(f.slot);
+	return r;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * NTFS: what its files share. ntfs.c opens; ntfs_device.c is the disk under
+ * libntfs-3g; ntfs_state.c finds what forbids changes; ntfs_mft.c and
+ * ntfs_file.c read records, ntfs_dir.c directories, ntfs_tree.c paths;
+ * ntfs_audit.c, ntfs_walk.c, ntfs_find.c and ntfs_remove.c are the calls of fs.h.
+ */
+#ifndef PREP_VOLUME_NTFS_INTERNAL_H
+#define PREP_VOLUME_NTFS_INTERNAL_H
+
+/* libntfs-3g's headers take these for granted. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <ntfs-3g/types.h>
+#include <ntfs-3g/attrib.h>
+#include <ntfs-3g/device.h>
+#include <ntfs-3g/volume.h>
+
+#include "libprep/volume/fs_ops.h"
+#include "libprep/volume/ntfs_mft.h"
+
+/* What libntfs-3g's device operations work on. */
+struct prep_ntfs_device {
+	struct prep_disk *disk;
+	int64_t pos;
+	bool write;
+	struct prep_err err; /* the first failure below libntfs-3g, which knows only errno */
+};
+
+struct prep_ntfs {
+	struct prep_fs fs;
+	struct prep_disk *disk;
+	struct prep_ntfs_device device;
+	ntfs_volume *vol;
+	bool write;
+
+	/* From the boot sector, checked */
+	uint32_t cluster_size, record_size;
+	unsigned cluster_bits;
+	uint64_t clusters;
+};
+
+extern struct ntfs_device_operations prep_ntfs_device_ops;
+
+/* The device's first failure where there is one, else what errno says: always -1. */
+int prep_ntfs_fail(struct prep_ntfs *n, struct prep_err *err, const char *what);
+
+/* Fill in info.obstacles and info.obstacle_text. */
+int prep_ntfs_find_obstacles(struct prep_ntfs *n, struct prep_err *err);
+
+/* What to do about obstacles, for the message that refuses. */
+const char *prep_ntfs_advice(unsigned obstacles);
+
+int prep_ntfs_audit(struct prep_fs *fs, struct prep_fs_audit *ret,
+		    const struct prep_progress *progress, struct prep_err *err);
+int prep_ntfs_walk(struct prep_fs *fs, unsigned flags,
+		   int (*fn)(void *arg, const struct prep_fs_stream *s, struct prep_err *err),
+		   void *arg, struct prep_err *err);
+int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
+		   struct prep_fs_list *list, struct prep_err *err);
+int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+
+#endif

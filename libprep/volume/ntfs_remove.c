@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Removing one name, by libntfs-3g, which would as readily remove $Volume:
+ * so it is guarded here, whatever the caller has looked at.
+ */
+#include "libprep/volume/ntfs_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <ntfs-3g/dir.h>
+#include <ntfs-3g/inode.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/volume/ntfs_dir.h"
+
+#define DEPTH_MAX 4096
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* The name as it stands on disk, which the path shows as UTF-8: into `text`, units returned. */
+static int name_on_disk(struct prep_ntfs *n, struct prep_ntfs_mft *m, const struct prep_fs_entry *entry,
+			ntfschar *text, struct prep_err *err)
+{
+	struct prep_ntfs_cursor c = { 0, 0 };
+	char utf8[PREP_NTFS_NAME_ROOM];
+	struct prep_ntfs_name name;
+	struct prep_ntfs_attr a;
+	struct prep_ntfs_file f;
+	int len = 0;
+
+	if (prep_ntfs_file_load(m, entry->id, &f, err) < 0)
+		return -1;
+	while (len == 0 && prep_ntfs_file_next(&f, &c, &a) > 0) {
+		if (a.type != PREP_NTFS_ATTR_NAME || !a.resident ||
+		    !prep_ntfs_name_decode(a.value, a.value_len, &name) ||
+		    name.space == PREP_NTFS_DOS || name.parent != entry->parent_id)
+			continue;
+		prep_ntfs_name_utf8(&name, utf8);
+		if (strcmp(utf8, base_name(entry->path)) != 0)
+			continue;
+		memcpy(text, name.text, 2 * (size_t)name.len);
+		len = name.len;
+	}
+	prep_ntfs_file_clear(&f);
+	if (len == 0)
+		return prep_fail(err, PREP_EFAIL, "%s: %s: not there any more", n->disk->name, entry->path);
+	return len;
+}
+
+/* Whether a folder is $Extend or below it, or its parents lead nowhere, which is no better. */
+static int is_system_folder(struct prep_ntfs_mft *m, uint64_t ref, struct prep_err *err)
+{
+	struct prep_ntfs_name name;
+	struct prep_ntfs_file f;
+	bool known;
+
+	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+		if (PREP_NTFS_NUMBER(ref) == PREP_NTFS_ROOT)
+			return 0;
+		if (PREP_NTFS_NUMBER(ref) < PREP_NTFS_FIRST_USER)
+			return 1;
+		if (prep_ntfs_file_load(m, ref, &f, err) < 0)
+			return -1;
+		known = prep_ntfs_file_name(&f, &name);
+		if (known)
+			ref = name.parent;
+		prep_ntfs_file_clear(&f);
+		if (!known)
+			return 1;
+	}
+	return 1;
+}
+
+static int check(struct prep_ntfs *n, struct prep_ntfs_mft *m, const struct prep_fs_entry *entry,
+		 struct prep_err *err)
+{
+	const char *const name = base_name(entry->path);
+	int r;
+
+	if (!n->write)
+		return prep_fail(err, PREP_EREFUSED, "%s: opened for reading only", n->disk->name);
+	r = entry->system || PREP_NTFS_NUMBER(entry->id) < PREP_NTFS_FIRST_USER || name[0] == '\0' ||
+	    strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+	if (!r)
+		r = is_system_folder(m, entry->parent_id, err);
+	if (r < 0)
+		return -1;
+	return r ? prep_fail(err, PREP_EREFUSED, "%s: %s: a system file of NTFS, which cannot be removed",
+			     n->disk->name, entry->path)
+		 : 0;
+}
+
+static int remove_failed(struct prep_ntfs *n, const struct prep_fs_entry *entry, struct prep_err *err)
+{
+	char what[512];
+
+	if (errno == ENOTEMPTY)
+		return prep_fail(err, PREP_EREFUSED, "%s: %s: the folder is not empty", n->disk->name,
+				 entry->path);
+	snprintf(what, sizeof what, "%s: cannot be removed", entry->path);
+	return prep_ntfs_fail(n, err, what);
+}
+
+int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err)
+{
+	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+	ntfs_inode *ni, *dir;
+	struct prep_ntfs_mft m;
+	ntfschar text[255];
+	int len = -1;
+
+	if (prep_ntfs_mft_open(&m, n, err) < 0)
+		return -1;
+	if (check(n, &m, entry, err) == 0)
+		len = name_on_disk(n, &m, entry, text, err);
+	prep_ntfs_mft_close(&m);
+	if (len < 0)
+		return -1;
+	dir = ntfs_inode_open(n->vol, entry->parent_id);
+	if (dir == NULL)
+		return remove_failed(n, entry, err);
+	ni = ntfs_inode_open(n->vol, entry->id);
+	if (ni == NULL) {
+		const int saved = errno;
+
+		ntfs_inode_close(dir);
+		errno = saved;
+		return remove_failed(n, entry, err);
+	}
+	/* Closes both, whatever comes of it. */
+	if (ntfs_delete(n->vol, NULL, ni, dir, text, (u8)len) != 0)
+		return remove_failed(n, entry, err);
+	if (n->device.err.code != PREP_DONE)
+		return prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
+	return 0;
+}

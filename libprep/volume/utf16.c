@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/volume/utf16.h"
+
+#include "libprep/base/bytes.h"
+
+static size_t put_utf8(uint32_t c, char *out)
+{
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 0x3f));
+		return 2;
+	}
+	if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (c & 0x3f));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | c >> 18);
+	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+	out[3] = (char)(0x80 | (c & 0x3f));
+	return 4;
+}
+
+size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < units; i++) {
+		uint32_t c = get_le16(p + 2 * i);
+		char utf8[4];
+		size_t len;
+
+		if (c >= 0xd800 && c < 0xe000) {
+			const uint32_t low = i + 1 < units ? get_le16(p + 2 * i + 2) : 0;
+
+			if (c < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
+				c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+				i++;
+			} else {
+				c = 0xfffd;
+			}
+		}
+		len = put_utf8(c, utf8);
+		if (n + len >= room)
+			break;
+		memcpy(out + n, utf8, len);
+		n += len;
+	}
+	out[n] = '\0';
+	return n;
+}
+
+int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room)
+{
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+	const uint8_t *p = (const uint8_t *)s, *end = p + len;
+	size_t n = 0;
+
+	while (p < end) {
+		uint32_t c = *p++;
+		const unsigned more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : 4;
+
+		if (more == 4 || (size_t)(end - p) < more)
+			return -1;
+		if (more > 0)
+			c &= 0x3fu >> more;
+		for (unsigned i = 0; i < more; i++, p++) {
+			if (*p >> 6 != 2)
+				return -1;
+			c = c << 6 | (*p & 0x3f);
+		}
+		if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ||
+		    n + (c >= 0x10000) >= room)
+			return -1;
+		if (c >= 0x10000) {
+			out[n++] = (uint16_t)(0xd800 + ((c - 0x10000) >> 10));
+			c = 0xdc00 + (c & 0x3ff);
+		}
+		out[n++] = (uint16_t)c;
+	}
+	return (int64_t)n;
+}
