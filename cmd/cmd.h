@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the commands share: common options, input and output, progress,
+ * messages, reports.
+ */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "libprep/base/err.h"
+#include "libprep/base/output.h"
+#include "libprep/base/progress.h"
+#include "libprep/disk/disk.h"
+#include "libprep/disk/export.h"
+#include "libprep/disk/vhd.h"
+#include "libprep/volume/volumes.h"
+
+struct cmd {
+	const char *prog;
+	const char *usage;     /* the whole --help text */
+
+	bool quiet, json, dry_run, force, in_place, show_progress;
+	int verbose;
+	const char *output;    /* -o; NULL when not given */
+	const char *tmpdir;    /* --tmpdir, else $TMPDIR, else /var/tmp */
+	uint32_t time_stamp;   /* for new VHDs, seconds since 2000: $SOURCE_DATE_EPOCH, else 0 */
+
+	struct prep_progress progress; /* pass &cmd->progress to the library */
+};
+
+/* Options whose long names have no short one begin here; a command's own go on after CMD_OPT_OWN. */
+enum { CMD_OPT_TMPDIR = 256, CMD_OPT_OWN };
+
+/* Every command has these. */
+#define CMD_SHORT_COMMON "hVqvjp"
+#define CMD_LONG_COMMON                                                        \
+	{ "help", no_argument, NULL, 'h' },                                    \
+	{ "version", no_argument, NULL, 'V' },                                 \
+	{ "quiet", no_argument, NULL, 'q' },                                   \
+	{ "verbose", no_argument, NULL, 'v' },                                 \
+	{ "json", no_argument, NULL, 'j' },                                    \
+	{ "progress", no_argument, NULL, 'p' },                                \
+	{ "tmpdir", required_argument, NULL, CMD_OPT_TMPDIR }
+
+/* Those that write an image have these too. */
+#define CMD_SHORT_EDIT "nfio:"
+#define CMD_LONG_EDIT                                                          \
+	{ "dry-run", no_argument, NULL, 'n' },                                 \
+	{ "force", no_argument, NULL, 'f' },                                   \
+	{ "in-place", no_argument, NULL, 'i' },                                \
+	{ "output", required_argument, NULL, 'o' }
+
+/* Set up signals, environment and progress. Call first. */
+void cmd_start(struct cmd *cmd, const char *prog, const char *usage);
+
+/*
+ * Take one of the common options, c and optarg as getopt_long left them.
+ * --help and --version do their work and exit; what is no common option is an
+ * unknown one: a message, and exit with status 2.
+ */
+void cmd_option(struct cmd *cmd, int c);
+
+/* A message about the command line and where to get help; exits with status 2. */
+void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
+
+/* Parse a number with an optional suffix k, M, G, T (powers of 1024), or exit as cmd_usage. */
+uint64_t cmd_number(const struct cmd *cmd, const char *option, const char *text);
+
+/* Parse --volume's partition number, or exit as cmd_usage. */
+unsigned cmd_volume(const struct cmd *cmd, const char *text);
+
+/* "PROG: MESSAGE" on standard error. */
+void cmd_warn(const struct cmd *cmd, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Print what the library noted, unless quiet. */
+void cmd_notes(const struct cmd *cmd, const struct prep_notes *notes);
+
+/*
+ * The end of every command: print err, if it is one, and return the exit
+ * status. A command that a signal interrupted dies by that signal.
+ */
+int cmd_finish(struct cmd *cmd, const struct prep_err *err);
+
+/*
+ * Open an image for reading, or with PREP_DISK_WRITE: a path, or "-" or NULL for standard input,
+ * which is spooled where it is a pipe. Prints the disk's notes.
+ */
+int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct prep_disk **ret,
+		   struct prep_err *err);
+
+/* Whether path means standard input. */
+bool cmd_is_stdin(const char *path);
+
+/* Check that -i, -o, -n and the image go together, or exit as cmd_usage. */
+void cmd_check_edit(const struct cmd *cmd, const char *image);
+
+/* An image being edited: changes are staged in `overlay`, then written where the options say. */
+struct cmd_edit {
+	const char *image;
+	struct prep_disk *disk, *overlay;
+	struct prep_volumes *volumes;
+	struct prep_output *out;  /* NULL in place and for a dry run */
+	uint64_t blocks_before;   /* of a dynamic disk: allocated */
+	uint64_t blocks_after;    /* of those, holding data as far as is known without reading */
+	uint64_t zeroed;          /* in place: bytes that were not zero and are now */
+};
+
+/* Open `image` as cmd's options ask for. Close it in any case. */
+int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, struct prep_err *err);
+
+/* Put what is staged into the image, or write the new one. Nothing for a dry run. */
+int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err);
+void cmd_edit_close(struct cmd_edit *edit);
+
+/* Open the output that the options name; refuses to overwrite the input `d` is read from. */
+int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
+		    struct prep_output **ret, struct prep_err *err);
+
+/* Where the report goes: standard output, or standard error where that carries the image. */
+FILE *cmd_report(const struct cmd *cmd);
+
+/* Print a JSON report and release it. */
+void cmd_print_json(const struct cmd *cmd, json_t *report);
+
+/* "1.5 GiB": in one of eight buffers, used in turn. */
+const char *cmd_size(uint64_t bytes);
+
+#endif
