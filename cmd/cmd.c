@@ -28,6 +28,15 @@ static volatile sig_atomic_t interrupted_by, progress_wanted;
 static void on_interrupt(int sig)
 {
 	interrupted_by = sig;
+	/* Work that waits for a pipe does not look up: see on_alarm. */
+	alarm(1);
+}
+
+/* Nobody has looked at the interruption for a second: no clean-up is worth a longer wait. */
+static void on_alarm(int sig)
+{
+	(void)sig;
+	raise(interrupted_by);
 }
 
 static void on_usr1(int sig)
@@ -41,6 +50,15 @@ static void catch(int sig, void (*handler)(int), int flags)
 	struct sigaction sa = { .sa_handler = handler, .sa_flags = flags };
 
 	sigaction(sig, &sa, NULL);
+}
+
+/* What was ignored before stays so: nohup(1), and the shell for commands in the background. */
+static void catch_interrupt(int sig)
+{
+	struct sigaction old;
+
+	if (sigaction(sig, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		catch(sig, on_interrupt, (int)SA_RESETHAND);
 }
 
 static double now(void)
@@ -97,8 +115,10 @@ static int report_progress(void *arg, const char *what, uint64_t done, uint64_t 
 	const struct cmd *cmd = arg;
 	double t;
 
-	if (interrupted_by)
+	if (interrupted_by) {
+		alarm(0);
 		return 1;
+	}
 	if (!cmd->show_progress && !progress_wanted)
 		return 0;
 	if (strncmp(line.step, what, sizeof line.step - 1) != 0) {
@@ -129,10 +149,11 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 	};
 	cmd->progress.report = report_progress;
 	cmd->progress.arg = cmd;
-	/* The second signal kills at once, should the first find no ear. */
-	catch(SIGINT, on_interrupt, (int)SA_RESETHAND);
-	catch(SIGTERM, on_interrupt, (int)SA_RESETHAND);
-	catch(SIGHUP, on_interrupt, (int)SA_RESETHAND);
+	/* The second signal kills at once. */
+	catch_interrupt(SIGINT);
+	catch_interrupt(SIGTERM);
+	catch_interrupt(SIGHUP);
+	catch(SIGALRM, on_alarm, 0);
 	catch(SIGUSR1, on_usr1, SA_RESTART);
 	/* A reader that left is an error to be told, not a silent death. */
 	catch(SIGPIPE, SIG_IGN, 0);
@@ -149,13 +170,15 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 
 void cmd_option(struct cmd *cmd, int c)
 {
+	const struct prep_err done = PREP_ERR_INIT;
+
 	switch (c) {
 	case 'h':
 		fputs(cmd->usage, stdout);
-		exit(0);
+		exit(cmd_finish(cmd, &done));
 	case 'V':
 		printf("%s %s\n", cmd->prog, PREP_VERSION);
-		exit(0);
+		exit(cmd_finish(cmd, &done));
 	case 'q':
 		cmd->quiet = true;
 		break;
@@ -223,6 +246,15 @@ uint64_t cmd_number(const struct cmd *cmd, const char *option, const char *text)
 	if (n > UINT64_MAX >> shift)
 		cmd_usage(cmd, "%s: too large: %s", option, text);
 	return (uint64_t)n << shift;
+}
+
+uint32_t cmd_block_size(const struct cmd *cmd, const char *text)
+{
+	const uint64_t n = cmd_number(cmd, "--block-size", text);
+
+	if (!prep_is_pow2(n) || n < PREP_VHD_BLOCK_SIZE_MIN || n > PREP_VHD_BLOCK_SIZE_MAX)
+		cmd_usage(cmd, "--block-size: a power of two from 512K to 256M, not %s", text);
+	return (uint32_t)n;
 }
 
 unsigned cmd_volume(const struct cmd *cmd, const char *text)
@@ -337,8 +369,14 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 {
 	const bool in_place = cmd->in_place && !cmd->dry_run;
 	const struct prep_vhd_info *vhd;
+	struct stat st;
 
 	*edit = (struct cmd_edit){ .image = image };
+	/* A journal beside a device would lie in /dev, gone with the power that it is to survive. */
+	if (in_place && stat(image, &st) == 0 && S_ISBLK(st.st_mode))
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: a block device has no room beside it for the journal of a change in place: use -o FILE",
+				 image);
 	/* The output first: what is wrong with it is better told before a pipe is read. */
 	if (!in_place && !cmd->dry_run &&
 	    cmd_open_output(cmd, cmd->output != NULL ? cmd->output : "-", cmd->force, image, &edit->out, err) < 0)
@@ -383,9 +421,11 @@ int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err
 	if (edit->out != NULL) {
 		if (write_out(cmd, edit, err) < 0)
 			return -1;
-	} else if (!cmd->dry_run) {
-		if (prep_journal_commit(edit->overlay, edit->image, &edit->zeroed, &cmd->progress, err) < 0)
+	} else if (cmd->dry_run) {
+		if (prep_scan_fills(edit->overlay, &edit->zeroed, &cmd->progress, err) < 0)
 			return -1;
+	} else if (prep_journal_commit(edit->overlay, edit->image, &edit->zeroed, &cmd->progress, err) < 0) {
+		return -1;
 	}
 	if (vhd != NULL && vhd->footer.type == PREP_VHD_DYNAMIC &&
 	    prep_scan_blocks(edit->overlay, vhd->header.block_size, &edit->blocks_after, err) < 0)
@@ -393,10 +433,30 @@ int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err
 	return 0;
 }
 
+int cmd_edit_next(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err)
+{
+	struct prep_disk *base = edit->overlay;
+
+	prep_volumes_close(edit->volumes);
+	edit->volumes = NULL;
+	if (cmd->in_place && !cmd->dry_run) {
+		if (prep_journal_commit(edit->overlay, edit->image, &edit->zeroed, &cmd->progress, err) < 0)
+			return -1;
+		prep_disk_close(edit->overlay);
+		base = edit->disk;
+	} else {
+		edit->earlier = edit->overlay;
+	}
+	edit->overlay = NULL;
+	return prep_overlay_open(base, cmd->tmpdir, &edit->overlay, err) < 0 ||
+	       prep_volumes_open(base, &edit->volumes, err) < 0 ? -1 : 0;
+}
+
 void cmd_edit_close(struct cmd_edit *edit)
 {
 	prep_volumes_close(edit->volumes);
 	prep_disk_close(edit->overlay);
+	prep_disk_close(edit->earlier);
 	prep_disk_close(edit->disk);
 	prep_output_close(edit->out);
 }

@@ -72,6 +72,9 @@ void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
 /* Parse a number with an optional suffix k, M, G, T (powers of 1024), or exit as cmd_usage. */
 uint64_t cmd_number(const struct cmd *cmd, const char *option, const char *text);
 
+/* Parse --block-size, or exit as cmd_usage. */
+uint32_t cmd_block_size(const struct cmd *cmd, const char *text);
+
 /* Parse --volume's partition number, or exit as cmd_usage. */
 unsigned cmd_volume(const struct cmd *cmd, const char *text);
 
@@ -105,11 +108,12 @@ void cmd_check_edit(const struct cmd *cmd, const char *image);
 struct cmd_edit {
 	const char *image;
 	struct prep_disk *disk, *overlay;
+	struct prep_disk *earlier; /* the overlay of the step before, under this one; NULL */
 	struct prep_volumes *volumes;
 	struct prep_output *out;  /* NULL in place and for a dry run */
 	uint64_t blocks_before;   /* of a dynamic disk: allocated */
 	uint64_t blocks_after;    /* of those, holding data as far as is known without reading */
-	uint64_t zeroed;          /* in place: bytes that were not zero and are now */
+	uint64_t zeroed;          /* in place and in a dry run: bytes that were not zero and are (would be) now */
 };
 
 /* Open `image` as cmd's options ask for. Close it in any case. */
@@ -117,6 +121,12 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 
 /* Put what is staged into the image, or write the new one. Nothing for a dry run. */
 int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err);
+
+/*
+ * End one step of an edit and begin the next on its result: in place what is
+ * staged is committed now, otherwise the next overlay stands on this one.
+ */
+int cmd_edit_next(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err);
 void cmd_edit_close(struct cmd_edit *edit);
 
 /* Open the output that the options name; refuses to overwrite the input `d` is read from. */

@@ -31,7 +31,7 @@ static const char usage[] =
 "  -j, --json             report as JSON\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
 "  -q, --quiet            no report, no progress, no warnings\n"
-"  -v, --verbose          report more\n"
+"  -v, --verbose          tell how much data was written\n"
 "      --tmpdir DIR       for what must be kept of a pipe (default: $TMPDIR,\n"
 "                         else /var/tmp)\n"
 "  -h, --help             this text\n"
@@ -84,15 +84,6 @@ static void parse_format(struct opts *o, const char *text)
 		cmd_usage(&o->cmd, "--to: dynamic, fixed or raw, not %s", text);
 }
 
-static void parse_block_size(struct opts *o, const char *text)
-{
-	const uint64_t n = cmd_number(&o->cmd, "--block-size", text);
-
-	if (!prep_is_pow2(n) || n < PREP_VHD_BLOCK_SIZE_MIN || n > PREP_VHD_BLOCK_SIZE_MAX)
-		cmd_usage(&o->cmd, "--block-size: a power of two from 512K to 256M, not %s", text);
-	o->block_size = (uint32_t)n;
-}
-
 static void parse(struct opts *o, int argc, char **argv)
 {
 	int c;
@@ -105,7 +96,7 @@ static void parse(struct opts *o, int argc, char **argv)
 			parse_format(o, optarg);
 			break;
 		case OPT_BLOCK_SIZE:
-			parse_block_size(o, optarg);
+			o->block_size = cmd_block_size(&o->cmd, optarg);
 			break;
 		case OPT_NEW_ID:
 			o->new_id = true;
@@ -221,8 +212,12 @@ static int dry_run(struct opts *o, const struct input *in, const struct prep_exp
 {
 	if (prep_export_estimate(in->disk, how, &res->file_size, &o->cmd.progress, err) < 0)
 		return -1;
-	if (how->format == PREP_FORMAT_DYNAMIC)
-		res->written.blocks = res->file_size / (how->block_size + 4096);
+	if (how->format == PREP_FORMAT_DYNAMIC) {
+		const uint64_t total = (in->disk->size + how->block_size - 1) / how->block_size;
+
+		/* The table of a large disk is longer than a block. */
+		res->written.blocks = (res->file_size - total * 4 - 4096) / (how->block_size + 4096);
+	}
 	return 0;
 }
 
@@ -272,6 +267,8 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 		fprintf(f, ", %" PRIu64 " blocks of %s", res->written.blocks, cmd_size(how->block_size));
 	if (!o->cmd.dry_run && res->allocated < res->file_size)
 		fprintf(f, " (%s on the host)", cmd_size(res->allocated));
+	if (!o->cmd.dry_run && o->cmd.verbose)
+		fprintf(f, ", %s of data", cmd_size(res->written.data));
 	fputc('\n', f);
 }
 

@@ -22,7 +22,7 @@ static const char usage[] =
 "      --map              draw the disk, one cell for each block\n"
 "      --svg FILE         draw it into FILE as an SVG picture\n"
 "  -f, --force            overwrite an existing FILE\n"
-"  -j, --json             report as JSON (an array where there are several images)\n"
+"  -j, --json             report as JSON: an array where there are several images\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
 "  -q, --quiet            no warnings, no progress\n"
 "  -v, --verbose          name the identifiers and types of everything\n"

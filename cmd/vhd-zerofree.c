@@ -71,7 +71,6 @@ static void parse(struct opts *o, int argc, char **argv)
 	if (argc - optind > 1)
 		cmd_usage(&o->cmd, "more than one image: %s", argv[optind + 1]);
 	o->image = argv[optind];
-	o->how.count = o->cmd.dry_run;
 	cmd_check_edit(&o->cmd, o->image);
 }
 
@@ -96,15 +95,12 @@ static void report(const struct opts *o, const struct cmd_edit *edit,
 		sum.slack += rep->volume[i].slack;
 		sum.log += rep->volume[i].log;
 		sum.known_zero += rep->volume[i].known_zero;
-		sum.nonzero += rep->volume[i].nonzero;
 	}
 	/*
 	 * In place and in a dry run the free space was read. Written out it was
 	 * not: all of it that is not known to be zero counts as zeroed.
 	 */
-	if (o->cmd.dry_run)
-		zeroed = sum.nonzero;
-	else if (o->cmd.in_place)
+	if (o->cmd.dry_run || o->cmd.in_place)
 		zeroed = edit->zeroed;
 	else
 		zeroed = sum.free + sum.slack - sum.known_zero;

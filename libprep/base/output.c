@@ -22,6 +22,7 @@ struct prep_output {
 	char *temp;      /* the hidden name, or NULL: the file has none, or is a stream */
 	bool seekable;
 	bool replace;
+	bool keep;         /* the file under its hidden name outlives a failure */
 	bool redirected;   /* seekable, but the shell opened it under its name: nothing to link */
 	bool copy_works;   /* copy_file_range or splice has not failed yet */
 	bool committed;
@@ -149,23 +150,112 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 	return 0;
 }
 
+static struct prep_output *new_output(bool replace)
+{
+	struct prep_output *out = calloc(1, sizeof *out);
+
+	if (out != NULL) {
+		out->fd = -1;
+		out->replace = replace;
+		out->copy_works = true;
+	}
+	return out;
+}
+
 int prep_output_open(const char *path, bool replace, struct prep_output **ret,
 		     struct prep_err *err)
 {
-	struct prep_output *out = calloc(1, sizeof *out);
+	struct prep_output *out = new_output(replace);
 
 	*ret = NULL;
 	if (out == NULL)
 		return prep_fail_nomem(err);
-	out->fd = -1;
-	out->replace = replace;
-	out->copy_works = true;
 	if (open_path(out, path, err) < 0) {
 		prep_output_close(out);
 		return -1;
 	}
 	*ret = out;
 	return 0;
+}
+
+/* What open_path does for a file, but for the name of what is written. */
+static int open_part(struct prep_output *out, const char *path, const char *part, uint64_t *size,
+		     struct prep_err *err)
+{
+	struct stat st;
+
+	out->seekable = true;
+	out->keep = true;
+	out->path = resolve(path);
+	if (out->path == NULL)
+		return prep_fail_errno(err, "%s: cannot create", path);
+	if (stat(out->path, &st) == 0) {
+		if (!S_ISREG(st.st_mode))
+			return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", path);
+		if (!out->replace)
+			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
+	} else if (errno != ENOENT) {
+		return prep_fail_errno(err, "%s: cannot create", path);
+	}
+	out->temp = strdup(part);
+	if (out->temp == NULL)
+		return prep_fail_nomem(err);
+	out->fd = open(part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+	if (out->fd < 0 || fstat(out->fd, &st) != 0)
+		return prep_fail_errno(err, "%s: cannot create", part);
+	if (!S_ISREG(st.st_mode))
+		return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", part);
+	*size = (uint64_t)st.st_size;
+	if (out->replace && stat(out->path, &st) == 0) {
+		if (fchown(out->fd, st.st_uid, st.st_gid) != 0)
+			errno = 0;
+		/* A later start must be able to go on with it. */
+		fchmod(out->fd, (st.st_mode & 07777) | S_IRUSR | S_IWUSR);
+	}
+	return 0;
+}
+
+int prep_output_open_part(const char *path, bool replace, const char *part, uint64_t *size,
+			  struct prep_output **ret, struct prep_err *err)
+{
+	struct prep_output *out = new_output(replace);
+
+	*ret = NULL;
+	*size = 0;
+	if (out == NULL)
+		return prep_fail_nomem(err);
+	if (open_part(out, path, part, size, err) < 0) {
+		prep_output_close(out);
+		return -1;
+	}
+	*ret = out;
+	return 0;
+}
+
+int prep_output_open_temp(const char *dir, struct prep_output **ret, struct prep_err *err)
+{
+	struct prep_output *out = new_output(false);
+
+	*ret = NULL;
+	if (out == NULL)
+		return prep_fail_nomem(err);
+	out->seekable = true;
+	out->path = strdup("temporary file");
+	if (out->path == NULL)
+		prep_fail_nomem(err);
+	else
+		out->fd = prep_file_temp(dir, err);
+	if (out->fd < 0) {
+		prep_output_close(out);
+		return -1;
+	}
+	*ret = out;
+	return 0;
+}
+
+int prep_output_fd(const struct prep_output *out)
+{
+	return out->fd;
 }
 
 const char *prep_output_name(const struct prep_output *out)
@@ -305,19 +395,22 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 		return prep_fail_errno(err, "%s: cannot create", out->path);
 	if (!out->replace)
 		return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", out->path);
-	for (unsigned i = 0; i < 100; i++) {
-		if (asprintf(&out->temp, "%.*s/.%s.%d-%u", (int)(slash - out->path), out->path, slash + 1,
-			     (int)getpid(), i) < 0) {
-			out->temp = NULL;
-			return prep_fail_nomem(err);
-		}
+	/*
+	 * Always the same name: what a process that was killed between here and
+	 * the rename left under it, a finished file, is replaced by the next.
+	 */
+	if (asprintf(&out->temp, "%.*s/.%.200s.prep-new", (int)(slash - out->path), out->path, slash + 1) < 0) {
+		out->temp = NULL;
+		return prep_fail_nomem(err);
+	}
+	for (int i = 0; i < 2; i++) {
 		if (linkat(AT_FDCWD, proc, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) == 0)
 			return 0;
-		free(out->temp);
-		out->temp = NULL;
-		if (errno != EEXIST)
+		if (errno != EEXIST || unlink(out->temp) != 0)
 			break;
 	}
+	free(out->temp);
+	out->temp = NULL;
 	return prep_fail_errno(err, "%s: cannot create", out->path);
 }
 
@@ -367,7 +460,7 @@ void prep_output_close(struct prep_output *out)
 {
 	if (out == NULL)
 		return;
-	if (out->temp != NULL)
+	if (out->temp != NULL && !out->keep)
 		unlink(out->temp);
 	/* What the shell made is not ours to unlink; empty is the nearest to absent. */
 	if (out->redirected && !out->committed && ftruncate(out->fd, 0) != 0)

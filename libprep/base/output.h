@@ -30,6 +30,21 @@ struct prep_output;
 int prep_output_open(const char *path, bool replace, struct prep_output **ret,
 		     struct prep_err *err);
 
+/*
+ * Start an output whose unfinished file has a name, `part`, on the same file
+ * system: it stays when the output is closed without a commit, and a later
+ * start goes on with it. *size: bytes that it has already (0: new); appending
+ * begins at 0 all the same. PREP_EREFUSED as above; `path` must not be a stream.
+ */
+int prep_output_open_part(const char *path, bool replace, const char *part, uint64_t *size,
+			  struct prep_output **ret, struct prep_err *err);
+
+/* A seekable output without a name, in the folder dir: for what is read back, never committed. */
+int prep_output_open_temp(const char *dir, struct prep_output **ret, struct prep_err *err);
+
+/* The descriptor, for reading what was written. Seekable outputs only; it stays the output's. */
+int prep_output_fd(const struct prep_output *out);
+
 /* What messages call it. */
 const char *prep_output_name(const struct prep_output *out);
 
@@ -58,7 +73,7 @@ int prep_output_zeros(struct prep_output *out, uint64_t len, struct prep_err *er
 int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t len,
 		     const char *src_name, struct prep_err *err);
 
-/* Overwrite inside what has been appended. Seekable outputs only. */
+/* Overwrite inside what has been appended; several threads may. Seekable outputs only. */
 int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
 		       struct prep_err *err);
 

@@ -22,13 +22,18 @@ static const struct foreign {
 } foreign[] = {
 	{ 0, 8, "vhdxfile", "a VHDX disk, which this version cannot read" },
 	{ 0, 4, "QFI\xfb", "a QEMU qcow disk" },
+	{ 0, 4, "QED\0", "a QEMU QED disk" },
 	{ 0, 4, "KDMV", "a VMware disk" },
+	{ 0, 4, "COWD", "a VMware disk" },
 	{ 0, 21, "# Disk DescriptorFile", "a VMware disk descriptor" },
 	{ 64, 4, "\x7f\x10\xda\xbe", "a VirtualBox disk" },
+	{ 0, 16, "WithoutFreeSpace", "a Parallels disk" },
+	{ 0, 16, "WithouFreSpacExt", "a Parallels disk" },
 	{ 0, 8, "MSWIM\0\0", "a WIM archive" },
 	{ 0, 4, "PK\x03\x04", "a zip archive" },
 	{ 0, 6, "\xfd" "7zXZ\0", "compressed by xz" },
 	{ 0, 3, "\x1f\x8b\x08", "compressed by gzip" },
+	{ 4, 6, "1AY&SY", "compressed by bzip2" },
 	{ 0, 4, "\x28\xb5\x2f\xfd", "compressed by zstd" },
 	{ 0, 6, "7z\xbc\xaf\x27\x1c", "a 7z archive" },
 };
@@ -94,12 +99,20 @@ int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, str
 	int fd;
 
 	*ret = NULL;
-	if (prep_journal_recover(path, err) < 0)
-		return -1;
-	fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return prep_fail_errno(err, "%s", path);
-	return prep_disk_open_fd(fd, path, flags, ret, err);
+	for (;;) {
+		if (prep_journal_recover(path, err) < 0)
+			return -1;
+		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			return prep_fail_errno(err, "%s", path);
+		if (prep_disk_open_fd(fd, path, flags, ret, err) < 0)
+			return -1;
+		/* A writer may have died between the first look and the lock. */
+		if (!prep_journal_waits(path))
+			return 0;
+		prep_disk_close(*ret);
+		*ret = NULL;
+	}
 }
 
 static int check_range(const struct prep_disk *d, uint64_t off, uint64_t len, const char *what,

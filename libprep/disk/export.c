@@ -56,21 +56,32 @@ static int put_copy(struct export *x, const struct prep_backing *from, uint64_t 
 			    : prep_output_copy(x->out, from->fd, from->off, len, from->name, err);
 }
 
+/*
+ * Put [off, off+n), which stand at p, as data. Between files the system copies
+ * them: where files can share blocks, nothing is written at all.
+ */
+static int put_run(struct export *x, uint64_t off, const unsigned char *p, size_t n,
+		   struct prep_err *err)
+{
+	struct prep_backing from;
+
+	if (n >= WORTH_A_CALL && prep_output_seekable(x->out) && prep_disk_backing(x->d, off, &from) &&
+	    from.len >= n)
+		return put_copy(x, &from, n, err);
+	return put_data(x, p, n, err);
+}
+
 /* Read [off, off+len), at most BUFFER, and put what is not zero as data, the rest as zeros. */
 static int put_read(struct export *x, uint64_t off, size_t len, struct prep_err *err)
 {
-	const unsigned char *p = x->buf;
-
 	if (prep_disk_read(x->d, x->buf, len, off, err) < 0)
 		return -1;
-	while (len > 0) {
+	for (size_t at = 0, n; at < len; at += n) {
 		bool zero;
-		const size_t n = prep_zero_run(p, len, ZERO_UNIT, &zero);
 
-		if (zero ? put_zeros(x, n, err) < 0 : put_data(x, p, n, err) < 0)
+		n = prep_zero_run(x->buf + at, len - at, ZERO_UNIT, &zero);
+		if (zero ? put_zeros(x, n, err) < 0 : put_run(x, off + at, x->buf + at, n, err) < 0)
 			return -1;
-		p += n;
-		len -= n;
 	}
 	return 0;
 }
@@ -224,6 +235,10 @@ int prep_export_estimate(struct prep_disk *d, const struct prep_export *how, uin
 
 	if (x.buf == NULL)
 		return prep_fail_nomem(err);
+	if (how->format != PREP_FORMAT_RAW && prep_vhd_size_check(d->size, d->name, err) < 0) {
+		free(x.buf);
+		return -1;
+	}
 	/* A flat file has holes where a dynamic one has no blocks, only finer. */
 	if (how->format != PREP_FORMAT_DYNAMIC)
 		blocks.block_size = 64 * PREP_KIB;
@@ -293,7 +308,9 @@ int prep_export(struct prep_disk *d, struct prep_output *out, const struct prep_
 	if (how->format == PREP_FORMAT_DYNAMIC) {
 		r = export_dynamic(&x, err);
 	} else {
-		r = put_range(&x, 0, d->size, err);
+		r = how->format == PREP_FORMAT_FIXED ? prep_vhd_size_check(d->size, d->name, err) : 0;
+		if (r == 0)
+			r = put_range(&x, 0, d->size, err);
 		if (r == 0 && how->format == PREP_FORMAT_FIXED)
 			r = prep_vhd_write_fixed_footer(out, &how->identity, d->size, err);
 	}

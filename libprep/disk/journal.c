@@ -130,7 +130,7 @@ static int put_record(struct stream *s, const struct prep_overlay_change *c, str
 }
 
 /* Write the journal of all changes of overlay, complete and synced, under its name. */
-static int write_journal(struct prep_disk *overlay, const char *path, struct prep_err *err)
+static int write_journal(struct prep_disk *overlay, const char *path, mode_t mode, struct prep_err *err)
 {
 	struct stream s = { .name = path };
 	struct prep_overlay_change c;
@@ -152,6 +152,9 @@ static int write_journal(struct prep_disk *overlay, const char *path, struct pre
 	r = sha_start(&s.sha, err);
 	if (r == 0)
 		r = prep_output_open(path, false, &s.out, err);
+	/* It holds parts of the image: whoever may not read that may not read this. */
+	if (r == 0 && fchmod(prep_output_fd(s.out), mode) != 0)
+		r = prep_fail_errno(err, "%s: cannot set its mode", path);
 	/* Twice: what is journalled is written to the image as well, perhaps to new blocks. */
 	if (r == 0)
 		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) + records * RECORD_SIZE, err);
@@ -261,7 +264,7 @@ static void close_journal(struct journal *j)
 static int apply_fill(struct prep_disk *d, const struct prep_overlay_change *c, uint64_t *zeroed,
 		      struct prep_err *err)
 {
-	unsigned char same[64 * 1024];
+	unsigned char same[64 * 1024], now[64 * 1024];
 	uint64_t changed, at = 0;
 
 	if (c->byte == 0) {
@@ -274,7 +277,8 @@ static int apply_fill(struct prep_disk *d, const struct prep_overlay_change *c, 
 	while (at < c->len) {
 		const size_t n = (size_t)prep_min(c->len - at, sizeof same);
 
-		if (prep_disk_write(d, same, n, c->off + at, err) < 0)
+		if (prep_disk_read(d, now, n, c->off + at, err) < 0 ||
+		    (memcmp(now, same, n) != 0 && prep_disk_write(d, same, n, c->off + at, err) < 0))
 			return -1;
 		at += n;
 	}
@@ -312,11 +316,17 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 	char *name = journal_path(path);
 	struct prep_err first = PREP_ERR_INIT;
 	struct journal j = { .s.fd = -1 };
+	struct stat st;
 	int r;
 
-	if (name == NULL)
-		return prep_fail_errno(err, "%s", path);
-	r = write_journal(overlay, name, err);
+	if (name == NULL || stat(path, &st) != 0) {
+		r = prep_fail_errno(err, "%s", path);
+		goto out;
+	}
+	/* Moved data first: it lies in free clusters until the journal's records name it. */
+	r = prep_overlay_settle(overlay, progress, err);
+	if (r == 0)
+		r = write_journal(overlay, name, st.st_mode & 0777, err);
 	if (r < 0)
 		goto out;
 	r = open_journal(&j, name, d, &first);
@@ -332,6 +342,21 @@ out:
 	return r;
 }
 
+/* What cannot be resolved has no journal; opening it will tell why. */
+static bool waits(const char *name)
+{
+	return name != NULL && access(name, F_OK) == 0;
+}
+
+bool prep_journal_waits(const char *path)
+{
+	char *name = journal_path(path);
+	const bool r = waits(name);
+
+	free(name);
+	return r;
+}
+
 int prep_journal_recover(const char *path, struct prep_err *err)
 {
 	char *name = journal_path(path);
@@ -340,8 +365,7 @@ int prep_journal_recover(const char *path, struct prep_err *err)
 	uint64_t zeroed;
 	int fd, r;
 
-	/* What cannot be resolved has no journal; opening it will tell why. */
-	if (name == NULL || access(name, F_OK) != 0) {
+	if (!waits(name)) {
 		free(name);
 		return 0;
 	}
@@ -355,10 +379,13 @@ int prep_journal_recover(const char *path, struct prep_err *err)
 	r = prep_disk_open_fd(fd, path, PREP_DISK_WRITE, &d, err);
 	if (r < 0)
 		goto out;
-	r = open_journal(&j, name, d, err);
-	if (r == 0)
-		r = apply_journal(&j, d, &zeroed, NULL, err);
-	close_journal(&j);
+	/* Now that the image is locked: who had it before may have finished on its own. */
+	if (waits(name)) {
+		r = open_journal(&j, name, d, err);
+		if (r == 0)
+			r = apply_journal(&j, d, &zeroed, NULL, err);
+		close_journal(&j);
+	}
 	prep_disk_close(d);
 out:
 	free(name);

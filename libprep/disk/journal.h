@@ -30,4 +30,7 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
  */
 int prep_journal_recover(const char *path, struct prep_err *err);
 
+/* Whether there is one beside `path`. */
+bool prep_journal_waits(const char *path);
+
 #endif

@@ -19,9 +19,12 @@ struct leaf {
 	uint32_t slot[LEAF_PAGES];
 };
 
-struct fill {
+/* A range of one byte, or of what the base holds from `from` on. */
+struct range {
 	uint64_t off, end;
+	bool copy;
 	uint8_t byte;
+	uint64_t from;
 };
 
 struct overlay {
@@ -36,9 +39,9 @@ struct overlay {
 	char *tmpdir;
 	int spill;
 
-	/* Fills: ascending, never overlapping. A page wins over a fill. */
-	struct fill *fill;
-	size_t fills, fill_room;
+	/* Fills and copies: ascending, never overlapping. A page wins over a range. */
+	struct range *range;
+	size_t ranges, range_room;
 };
 
 static struct overlay *overlay_of(const struct prep_disk *d)
@@ -111,15 +114,15 @@ static int slot_new(struct overlay *o, uint64_t page, uint32_t *ret, struct prep
 	return 0;
 }
 
-/* The first fill that ends after off: an index, o->fills when there is none. */
-static size_t fill_at(const struct overlay *o, uint64_t off)
+/* The first range that ends after off: an index, o->ranges when there is none. */
+static size_t range_at(const struct overlay *o, uint64_t off)
 {
-	size_t lo = 0, hi = o->fills;
+	size_t lo = 0, hi = o->ranges;
 
 	while (lo < hi) {
 		const size_t mid = lo + (hi - lo) / 2;
 
-		if (o->fill[mid].end <= off)
+		if (o->range[mid].end <= off)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -144,21 +147,26 @@ static uint64_t next_page(const struct overlay *o, uint64_t page, uint64_t end)
 	return end;
 }
 
-/* Read what the base and the fills hold, the pages left out. */
+/* Read what the base and the ranges hold, the pages left out. */
 static int read_below(struct overlay *o, unsigned char *buf, uint64_t len, uint64_t off,
 		      struct prep_err *err)
 {
-	size_t i = fill_at(o, off);
+	size_t i = range_at(o, off);
 
 	while (len > 0) {
 		uint64_t n = len;
 
-		if (i < o->fills && o->fill[i].off <= off) {
-			n = prep_min(n, o->fill[i].end - off);
-			memset(buf, o->fill[i++].byte, (size_t)n);
+		if (i < o->ranges && o->range[i].off <= off) {
+			const struct range *r = &o->range[i++];
+
+			n = prep_min(n, r->end - off);
+			if (!r->copy)
+				memset(buf, r->byte, (size_t)n);
+			else if (prep_disk_read(o->base, buf, (size_t)n, r->from + (off - r->off), err) < 0)
+				return -1;
 		} else {
-			if (i < o->fills)
-				n = prep_min(n, o->fill[i].off - off);
+			if (i < o->ranges)
+				n = prep_min(n, o->range[i].off - off);
 			if (prep_disk_read(o->base, buf, (size_t)n, off, err) < 0)
 				return -1;
 		}
@@ -228,75 +236,152 @@ static int overlay_write(struct prep_disk *d, const void *buf, size_t len, uint6
 	return 0;
 }
 
-/* Make room for one more fill at index i. */
-static int fill_insert(struct overlay *o, size_t i, struct fill f, struct prep_err *err)
+/* Make room for one more range at index i. */
+static int range_insert(struct overlay *o, size_t i, struct range r, struct prep_err *err)
 {
-	if (o->fills == o->fill_room) {
-		const size_t room = o->fill_room != 0 ? o->fill_room * 2 : 256;
-		struct fill *more = reallocarray(o->fill, room, sizeof *more);
+	if (o->ranges == o->range_room) {
+		const size_t room = o->range_room != 0 ? o->range_room * 2 : 256;
+		struct range *more = reallocarray(o->range, room, sizeof *more);
 
 		if (more == NULL)
 			return prep_fail_nomem(err);
-		o->fill = more;
-		o->fill_room = room;
+		o->range = more;
+		o->range_room = room;
 	}
-	memmove(o->fill + i + 1, o->fill + i, (o->fills - i) * sizeof *o->fill);
-	o->fill[i] = f;
-	o->fills++;
+	memmove(o->range + i + 1, o->range + i, (o->ranges - i) * sizeof *o->range);
+	o->range[i] = r;
+	o->ranges++;
 	return 0;
 }
 
-/* Cut [off, end) out of the fills. Returns the index where a fill of that range belongs, or -1. */
-static int64_t fill_cut(struct overlay *o, uint64_t off, uint64_t end, struct prep_err *err)
+/* What is left of r from `off` on. */
+static struct range range_tail(struct range r, uint64_t off)
 {
-	size_t i = fill_at(o, off), gone;
+	r.from += off - r.off;
+	r.off = off;
+	return r;
+}
 
-	if (i < o->fills && o->fill[i].off < off) {
-		struct fill rest = { end, o->fill[i].end, o->fill[i].byte };
+/* Cut [off, end) out of the ranges. Returns the index where a range of that place belongs, or -1. */
+static int64_t range_cut(struct overlay *o, uint64_t off, uint64_t end, struct prep_err *err)
+{
+	size_t i = range_at(o, off), gone;
 
-		o->fill[i++].end = off;
-		if (rest.end > end)
-			return fill_insert(o, i, rest, err) < 0 ? -1 : (int64_t)i;
+	if (i < o->ranges && o->range[i].off < off) {
+		const struct range whole = o->range[i];
+
+		o->range[i++].end = off;
+		if (whole.end > end)
+			return range_insert(o, i, range_tail(whole, end), err) < 0 ? -1 : (int64_t)i;
 	}
-	for (gone = i; gone < o->fills && o->fill[gone].end <= end; gone++)
+	for (gone = i; gone < o->ranges && o->range[gone].end <= end; gone++)
 		;
-	memmove(o->fill + i, o->fill + gone, (o->fills - gone) * sizeof *o->fill);
-	o->fills -= gone - i;
-	if (i < o->fills && o->fill[i].off < end)
-		o->fill[i].off = end;
+	memmove(o->range + i, o->range + gone, (o->ranges - gone) * sizeof *o->range);
+	o->ranges -= gone - i;
+	if (i < o->ranges && o->range[i].off < end)
+		o->range[i] = range_tail(o->range[i], end);
 	return (int64_t)i;
+}
+
+/* Whether b, which begins where a ends, goes on as a does. */
+static bool range_continues(const struct range *a, const struct range *b)
+{
+	if (a->end != b->off || a->copy != b->copy)
+		return false;
+	return a->copy ? a->from + (a->end - a->off) == b->from : a->byte == b->byte;
+}
+
+/* Stage a range in place of what was staged there. */
+static int range_add(struct overlay *o, struct range r, struct prep_err *err)
+{
+	const uint64_t first = r.off / PAGE, last = (r.end + PAGE - 1) / PAGE;
+	unsigned char bytes[PAGE];
+	int64_t i;
+
+	/* What covers changed pages is changed in them: pages win. */
+	for (uint64_t p = next_page(o, first, last); p < last; p = next_page(o, p + 1, last)) {
+		const uint64_t from = prep_max(r.off, p * PAGE), to = prep_min(r.end, (p + 1) * PAGE);
+
+		memset(bytes, r.byte, sizeof bytes);
+		if (r.copy && prep_disk_read(o->base, bytes, (size_t)(to - from), r.from + (from - r.off), err) < 0)
+			return -1;
+		if (slot_write(o, slot_of(o, p), bytes, (size_t)(to - from), (size_t)(from % PAGE), err) < 0)
+			return -1;
+	}
+	i = range_cut(o, r.off, r.end, err);
+	if (i < 0)
+		return -1;
+	if (i > 0 && range_continues(&o->range[i - 1], &r)) {
+		o->range[i - 1].end = r.end;
+		return 0;
+	}
+	return range_insert(o, (size_t)i, r, err);
+}
+
+static int check_inside(const struct overlay *o, uint64_t off, uint64_t len, struct prep_err *err)
+{
+	if (off > o->disk.size || len > o->disk.size - off)
+		return prep_fail(err, PREP_EDAMAGED, "%s: a change at offset %llu is outside the disk",
+				 o->disk.name, (unsigned long long)off);
+	return 0;
 }
 
 int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
 		      struct prep_err *err)
 {
 	struct overlay *o = overlay_of(overlay);
-	const uint64_t end = off + len;
-	unsigned char same[PAGE];
-	int64_t i;
 
-	if (off > o->disk.size || len > o->disk.size - off)
-		return prep_fail(err, PREP_EDAMAGED, "%s: a fill at offset %llu is outside the disk",
-				 o->disk.name, (unsigned long long)off);
-	if (len == 0)
-		return 0;
-	/* What is filled of changed pages is changed in them: pages win. */
-	memset(same, byte, sizeof same);
-	for (uint64_t p = next_page(o, off / PAGE, (end + PAGE - 1) / PAGE); p < (end + PAGE - 1) / PAGE;
-	     p = next_page(o, p + 1, (end + PAGE - 1) / PAGE)) {
-		const uint64_t from = prep_max(off, p * PAGE), to = prep_min(end, (p + 1) * PAGE);
-
-		if (slot_write(o, slot_of(o, p), same, (size_t)(to - from), (size_t)(from % PAGE), err) < 0)
-			return -1;
-	}
-	i = fill_cut(o, off, end, err);
-	if (i < 0)
+	if (check_inside(o, off, len, err) < 0)
 		return -1;
-	if (i > 0 && o->fill[i - 1].end == off && o->fill[i - 1].byte == byte) {
-		o->fill[i - 1].end = end;
-		return 0;
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, false, byte, 0 }, err);
+}
+
+int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, uint64_t len,
+		      struct prep_err *err)
+{
+	struct overlay *o = overlay_of(overlay);
+
+	if (check_inside(o, off, len, err) < 0 || check_inside(o, from, len, err) < 0)
+		return -1;
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, true, 0, from }, err);
+}
+
+int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *progress,
+			struct prep_err *err)
+{
+	struct overlay *o = overlay_of(overlay);
+	unsigned char *buf = malloc(PREP_MIB);
+	uint64_t total = 0, done = 0;
+	size_t kept = 0;
+	int r = -1;
+
+	if (buf == NULL)
+		return prep_fail_nomem(err);
+	for (size_t i = 0; i < o->ranges; i++)
+		total += o->range[i].copy ? o->range[i].end - o->range[i].off : 0;
+	for (size_t i = 0; i < o->ranges; i++) {
+		const struct range *c = &o->range[i];
+
+		for (uint64_t off = c->off, n; c->copy && off < c->end; off += n) {
+			n = prep_min(PREP_MIB, c->end - off);
+			if (prep_disk_read(o->base, buf, (size_t)n, c->from + (off - c->off), err) < 0 ||
+			    prep_disk_write(o->base, buf, (size_t)n, off, err) < 0)
+				goto out;
+			done += n;
+			if (prep_progress(progress, "moving", done, total, err) < 0)
+				goto out;
+		}
 	}
-	return fill_insert(o, (size_t)i, (struct fill){ off, end, byte }, err);
+	if (total > 0 && prep_disk_flush(o->base, err) < 0)
+		goto out;
+	for (size_t i = 0; i < o->ranges; i++)
+		if (!o->range[i].copy)
+			o->range[kept++] = o->range[i];
+	o->ranges = kept;
+	r = 0;
+out:
+	free(buf);
+	return r;
 }
 
 static int overlay_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_err *err)
@@ -304,46 +389,33 @@ static int overlay_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct 
 	return prep_overlay_fill(d, off, len, 0, err);
 }
 
-/* Where the unchanged range that holds off ends; off is in no changed page and no fill. */
-static uint64_t unchanged_end(const struct overlay *o, uint64_t off, uint64_t end)
-{
-	const size_t i = fill_at(o, off);
-
-	if (i < o->fills)
-		end = prep_min(end, o->fill[i].off);
-	return prep_min(end, next_page(o, off / PAGE, (end + PAGE - 1) / PAGE) * PAGE);
-}
-
 static int overlay_extent(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
 			  struct prep_err *err)
 {
 	struct overlay *o = overlay_of(d);
-	const uint32_t slot = slot_of(o, off / PAGE);
-	const size_t i = fill_at(o, off);
+	const size_t i = range_at(o, off);
+	const struct range *r = i < o->ranges && o->range[i].off <= off ? &o->range[i] : NULL;
+	const uint64_t base_off = r != NULL && r->copy ? r->from + (off - r->off) : off;
 	uint64_t end;
 
-	if (slot != 0) {
+	if (slot_of(o, off / PAGE) != 0) {
 		end = prep_min(prep_round_down(off, PAGE) + PAGE, d->size);
 		*ret = (struct prep_extent){ off, end - off, PREP_EXTENT_DATA };
 		return 0;
 	}
-	if (i < o->fills && o->fill[i].off <= off && o->fill[i].byte != 0) {
-		end = o->fill[i].end;
-		end = prep_min(end, next_page(o, off / PAGE, (end + PAGE - 1) / PAGE) * PAGE);
-		*ret = (struct prep_extent){ off, end - off, PREP_EXTENT_DATA };
-		return 0;
-	}
-	if (o->base->ops->extent(o->base, off, ret, err) < 0)
-		return -1;
-	end = off + ret->len;
-	if (i < o->fills && o->fill[i].off <= off) {
-		end = prep_min(end, o->fill[i].end);
-		end = prep_min(end, next_page(o, off / PAGE, (end + PAGE - 1) / PAGE) * PAGE);
-		if (ret->kind == PREP_EXTENT_DATA)
-			ret->kind = PREP_EXTENT_ZERO;
+	if (r != NULL && !r->copy && r->byte != 0) {
+		*ret = (struct prep_extent){ off, r->end - off, PREP_EXTENT_DATA };
 	} else {
-		end = unchanged_end(o, off, end);
+		/* A hole under zeros is still a hole; data under zeros is zeros. */
+		if (o->base->ops->extent(o->base, base_off, ret, err) < 0)
+			return -1;
+		if (r != NULL && !r->copy && ret->kind == PREP_EXTENT_DATA)
+			ret->kind = PREP_EXTENT_ZERO;
 	}
+	end = off + ret->len;
+	end = r != NULL ? prep_min(end, r->end) : i < o->ranges ? prep_min(end, o->range[i].off) : end;
+	end = prep_min(end, next_page(o, off / PAGE, (end + PAGE - 1) / PAGE) * PAGE);
+	ret->off = off;
 	ret->len = end - off;
 	return 0;
 }
@@ -351,12 +423,16 @@ static int overlay_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 static bool overlay_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret)
 {
 	struct overlay *o = overlay_of(d);
-	const size_t i = fill_at(o, off);
+	const size_t i = range_at(o, off);
+	const struct range *r = i < o->ranges && o->range[i].off <= off ? &o->range[i] : NULL;
+	uint64_t end;
 
-	if (slot_of(o, off / PAGE) != 0 || (i < o->fills && o->fill[i].off <= off) ||
-	    !prep_disk_backing(o->base, off, ret))
+	if (slot_of(o, off / PAGE) != 0 || (r != NULL && !r->copy) ||
+	    !prep_disk_backing(o->base, r != NULL ? r->from + (off - r->off) : off, ret))
 		return false;
-	ret->len = unchanged_end(o, off, off + ret->len) - off;
+	end = off + ret->len;
+	end = r != NULL ? prep_min(end, r->end) : i < o->ranges ? prep_min(end, o->range[i].off) : end;
+	ret->len = prep_min(end, next_page(o, off / PAGE, (end + PAGE - 1) / PAGE) * PAGE) - off;
 	return true;
 }
 
@@ -374,26 +450,28 @@ int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_ove
 		if (slot_of(o, page) != 0) {
 			ret->off = off;
 			ret->len = prep_min((page + 1) * PAGE, o->disk.size) - off;
-			ret->fill = false;
+			ret->fill = ret->copy = false;
 			return slot_read(o, slot_of(o, page), ret->page, (size_t)ret->len, (size_t)(off % PAGE),
 					 err) < 0 ? -1 : 1;
 		}
-		i = fill_at(o, off);
-		if (i < o->fills && o->fill[i].off <= off) {
-			limit = (o->fill[i].end + PAGE - 1) / PAGE;
+		i = range_at(o, off);
+		if (i < o->ranges && o->range[i].off <= off) {
+			limit = (o->range[i].end + PAGE - 1) / PAGE;
 			next = next_page(o, page, limit);
 			ret->off = off;
-			ret->len = prep_min(o->fill[i].end, next * PAGE) - off;
-			ret->fill = true;
-			ret->byte = o->fill[i].byte;
+			ret->len = prep_min(o->range[i].end, next * PAGE) - off;
+			ret->copy = o->range[i].copy;
+			ret->fill = !ret->copy;
+			ret->byte = o->range[i].byte;
+			ret->from = o->range[i].from + (off - o->range[i].off);
 			return 1;
 		}
-		limit = i < o->fills ? (o->fill[i].off + PAGE - 1) / PAGE : pages;
+		limit = i < o->ranges ? (o->range[i].off + PAGE - 1) / PAGE : pages;
 		next = next_page(o, page, limit);
 		if (next < limit)
 			off = next * PAGE;
-		else if (i < o->fills)
-			off = o->fill[i].off;
+		else if (i < o->ranges)
+			off = o->range[i].off;
 		else
 			break;
 	}
@@ -423,7 +501,7 @@ static void overlay_close(struct prep_disk *d)
 		close(o->spill);
 	free(o->leaf);
 	free(o->tmpdir);
-	free(o->fill);
+	free(o->range);
 	free(o);
 }
 

@@ -8,15 +8,17 @@
 #ifndef PREP_DISK_OVERLAY_H
 #define PREP_DISK_OVERLAY_H
 
+#include "libprep/base/progress.h"
 #include "libprep/disk/disk.h"
 
 #define PREP_OVERLAY_PAGE 4096u
 
-/* One staged change: bytes of a page, or a range filled with one byte. */
+/* One staged change: bytes of a page, a range filled with one byte, or one copied from elsewhere. */
 struct prep_overlay_change {
 	uint64_t off, len;
-	bool fill;
+	bool fill, copy;                      /* neither: a page */
 	uint8_t byte;                         /* of a fill */
+	uint64_t from;                        /* of a copy: where the base holds the bytes */
 	uint8_t page[PREP_OVERLAY_PAGE];      /* else the new content: len bytes */
 };
 
@@ -30,6 +32,21 @@ int prep_overlay_open(struct prep_disk *base, const char *tmpdir, struct prep_di
 /* Stage [off, off+len) to hold `byte` all over. Ascending calls are the cheap ones. */
 int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
 		      struct prep_err *err);
+
+/*
+ * Stage [off, off+len) to hold what the base (not the overlay) holds at `from`:
+ * moved data, without bringing it into memory.
+ */
+int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, uint64_t len,
+		      struct prep_err *err);
+
+/*
+ * Carry the staged copies out on the base, which was opened for writing, and
+ * make them durable; they are staged no more. Only where nothing refers to
+ * their targets yet (free clusters): then a crash afterwards loses nothing.
+ */
+int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *progress,
+			struct prep_err *err);
 
 /* The first change at or after off: 1 and *ret, or 0 when there is none. */
 int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_overlay_change *ret,

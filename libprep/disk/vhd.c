@@ -382,33 +382,34 @@ static int find_footer(struct vhd *v, uint64_t file_size, uint64_t *data_limit, 
 	const char *name = v->disk.name;
 	uint8_t head[PREP_VHD_FOOTER_SIZE] = { 0 }, tail[PREP_VHD_FOOTER_SIZE] = { 0 };
 	struct prep_vhd_footer first, last;
+	uint64_t tail_off;
 	bool has_first, has_last;
 
 	if (file_size < PREP_VHD_FOOTER_SIZE - 1)
 		return 0;
 	*data_limit = file_size;
-	if (prep_file_pread(v->fd, head, (size_t)prep_min(file_size, sizeof head), 0, name, err) < 0)
+	/* Virtual Server wrote footers one byte short. */
+	tail_off = file_size % PREP_VHD_SECTOR == PREP_VHD_SECTOR - 1 ? file_size - sizeof tail + 1
+								      : file_size - sizeof tail;
+	if (prep_file_pread(v->fd, head, (size_t)prep_min(file_size, sizeof head), 0, name, err) < 0 ||
+	    prep_file_pread(v->fd, tail, (size_t)(file_size - tail_off), tail_off, name, err) < 0)
 		return -1;
-	if (file_size % PREP_VHD_SECTOR == PREP_VHD_SECTOR - 1) {
-		/* Virtual Server wrote footers one byte short. */
-		if (prep_file_pread(v->fd, tail, sizeof tail - 1, file_size - sizeof tail + 1, name, err) < 0)
-			return -1;
-	} else if (file_size >= sizeof tail) {
-		if (prep_file_pread(v->fd, tail, sizeof tail, file_size - sizeof tail, name, err) < 0)
-			return -1;
-	}
 	has_first = prep_vhd_footer_decode(head, &first);
 	has_last = prep_vhd_footer_decode(tail, &last);
 	if (has_last && last.checksum_ok) {
-		*data_limit = prep_round_down(file_size - 1, PREP_VHD_SECTOR);
+		*data_limit = tail_off;
 		v->info.footer = last;
-		if (last.type != PREP_VHD_FIXED && !(has_first && first.checksum_ok))
+		if (last.type == PREP_VHD_FIXED)
+			return 1;
+		if (!(has_first && first.checksum_ok))
 			prep_note(&v->disk.notes, "%s: the footer's copy at offset 0 is missing or damaged", name);
+		else if (memcmp(head, tail, sizeof head) != 0)
+			prep_note(&v->disk.notes, "%s: the footer and its copy at offset 0 differ: the footer is used", name);
 		return 1;
 	}
 	if (has_first && first.checksum_ok && first.type != PREP_VHD_FIXED) {
 		if (has_last)
-			*data_limit = prep_round_down(file_size - 1, PREP_VHD_SECTOR);
+			*data_limit = tail_off;
 		v->info.footer = first;
 		v->info.footer_recovered = true;
 		prep_note(&v->disk.notes, "%s: the footer at the end is %s: its copy at offset 0 is used", name,
@@ -427,6 +428,23 @@ static int compare_u32(const void *a, const void *b)
 	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
 	return (x > y) - (x < y);
+}
+
+/* Two blocks overlap, whose table entries are these (perhaps equal): say which. */
+static int fail_overlap(const struct vhd *v, uint32_t entry, uint32_t other, struct prep_err *err)
+{
+	uint32_t first = UINT32_MAX, second = UINT32_MAX;
+
+	for (uint32_t i = 0; i < v->info.header.bat_entries && second == UINT32_MAX; i++) {
+		if (v->bat[i] != entry && v->bat[i] != other)
+			continue;
+		if (first == UINT32_MAX)
+			first = i;
+		else
+			second = i;
+	}
+	return prep_fail(err, PREP_EDAMAGED, "%s: blocks %u and %u overlap at offset %llu", v->disk.name, first, second,
+			 (unsigned long long)other * PREP_VHD_SECTOR);
 }
 
 /* Every block inside the file, behind or before the metadata but not in it, and no two in one place. */
@@ -471,8 +489,7 @@ static int check_bat(struct vhd *v, uint64_t data_limit, struct prep_err *err)
 	qsort(sorted, n, sizeof *sorted, compare_u32);
 	for (uint32_t i = 1; i < n; i++) {
 		if ((uint64_t)(sorted[i] - sorted[i - 1]) * PREP_VHD_SECTOR < stride) {
-			prep_fail(err, PREP_EDAMAGED, "%s: two blocks overlap at offset %llu", v->disk.name,
-				  (unsigned long long)sorted[i] * PREP_VHD_SECTOR);
+			fail_overlap(v, sorted[i - 1], sorted[i], err);
 			goto fail;
 		}
 	}

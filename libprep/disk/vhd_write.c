@@ -84,6 +84,14 @@ int prep_vhd_identity_renew(struct prep_vhd_footer *identity, uint32_t time_stam
 	return 0;
 }
 
+int prep_vhd_size_check(uint64_t size, const char *name, struct prep_err *err)
+{
+	if (size <= PREP_VHD_SIZE_MAX)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB", name,
+			 (unsigned long long)(size / PREP_GIB));
+}
+
 int prep_vhd_write_fixed_footer(struct prep_output *out, const struct prep_vhd_footer *identity,
 				uint64_t size, struct prep_err *err)
 {
@@ -112,6 +120,16 @@ static uint64_t bitmap_offset(const struct prep_vhd_writer *w, uint32_t n)
 	       n * block_file_size(w);
 }
 
+/* All blocks of a 2040 GiB disk and their bitmaps may pass what 32-bit sector numbers reach. */
+static int check_reach(const struct prep_vhd_writer *w, uint64_t off, struct prep_err *err)
+{
+	if (off / PREP_VHD_SECTOR < PREP_VHD_BAT_UNUSED)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB in blocks of %u KiB makes a file of over 2 TiB",
+			 prep_output_name(w->out), (unsigned long long)(w->footer.current_size / PREP_GIB),
+			 w->header.block_size / 1024);
+}
+
 static int write_front(struct prep_vhd_writer *w, struct prep_err *err)
 {
 	uint8_t front[PREP_VHD_BAT_OFFSET];
@@ -134,9 +152,8 @@ int prep_vhd_writer_open(struct prep_output *out, const struct prep_vhd_footer *
 	uint64_t entries, n = 0;
 
 	*ret = NULL;
-	if (size > PREP_VHD_SIZE_MAX)
-		return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB",
-				 prep_output_name(out), (unsigned long long)(size / PREP_GIB));
+	if (prep_vhd_size_check(size, prep_output_name(out), err) < 0)
+		return -1;
 	entries = (size + block_size - 1) / block_size;
 	w = calloc(1, sizeof *w);
 	if (w == NULL)
@@ -169,11 +186,10 @@ int prep_vhd_writer_open(struct prep_output *out, const struct prep_vhd_footer *
 		put_be32(w->bat + i * 4, (uint32_t)(bitmap_offset(w, (uint32_t)n) / PREP_VHD_SECTOR));
 		n++;
 	}
-	/* All blocks of a 2040 GiB disk and their bitmaps may pass what 32-bit sector numbers reach. */
-	if (bitmap_offset(w, (uint32_t)(present != NULL ? n : entries)) / PREP_VHD_SECTOR >= PREP_VHD_BAT_UNUSED) {
+	/* Known to be too much before the first byte, where the layout is. */
+	if (check_reach(w, bitmap_offset(w, (uint32_t)n), err) < 0) {
 		prep_vhd_writer_close(w);
-		return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB in blocks of %u KiB makes a file of over 2 TiB",
-				 prep_output_name(out), (unsigned long long)(size / PREP_GIB), block_size / 1024);
+		return -1;
 	}
 	if (w->ahead ? write_front(w, err) < 0
 		     : prep_output_zeros(out, PREP_VHD_BAT_OFFSET + prep_round_up(entries * 4, PREP_VHD_SECTOR),
@@ -193,7 +209,8 @@ static int begin_block(struct prep_vhd_writer *w, struct prep_err *err)
 
 	if (w->ahead && get_be32(w->bat + (size_t)w->index * 4) != sector)
 		return prep_fail(err, PREP_EDAMAGED, "block %u changed while it was being read", w->index);
-	if (prep_output_zeros(w->out, off - prep_output_size(w->out), err) < 0 ||
+	if (check_reach(w, off, err) < 0 ||
+	    prep_output_zeros(w->out, off - prep_output_size(w->out), err) < 0 ||
 	    prep_output_write(w->out, w->bitmap, w->bitmap_size, err) < 0 ||
 	    prep_output_zeros(w->out, w->at, err) < 0)
 		return -1;
@@ -266,6 +283,13 @@ int prep_vhd_writer_finish(struct prep_vhd_writer *w, struct prep_err *err)
 	    prep_output_write(w->out, footer, sizeof footer, err) < 0)
 		return -1;
 	return w->ahead ? 0 : write_front(w, err);
+}
+
+uint64_t prep_vhd_writer_place(const struct prep_vhd_writer *w, uint32_t index)
+{
+	const uint32_t sector = get_be32(w->bat + (size_t)index * 4);
+
+	return sector == PREP_VHD_BAT_UNUSED ? 0 : (uint64_t)sector * PREP_VHD_SECTOR + w->bitmap_size;
 }
 
 uint32_t prep_vhd_writer_blocks(const struct prep_vhd_writer *w)

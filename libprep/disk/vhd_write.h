@@ -26,6 +26,9 @@ int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_
 int prep_vhd_identity_renew(struct prep_vhd_footer *identity, uint32_t time_stamp,
 			    struct prep_err *err);
 
+/* PREP_EREFUSED when a VHD, dynamic or fixed, cannot hold a disk of that size. `name` is for the message. */
+int prep_vhd_size_check(uint64_t size, const char *name, struct prep_err *err);
+
 /*
  * Append the footer of a fixed disk of `size` bytes, whose data out holds.
  */
@@ -37,7 +40,7 @@ struct prep_vhd_writer;
 /*
  * Start a dynamic VHD in out, which must be empty. `identity` gives id, time,
  * creator and geometry; size and block_size the rest. PREP_EREFUSED when a VHD
- * cannot hold that size.
+ * cannot hold that size, or its blocks reach beyond 2 TiB of the file.
  *
  * `present` has one bit a block (LSB first), set for those that will be
  * written, in ascending order. It may be NULL when out is seekable: then any
@@ -59,6 +62,12 @@ int prep_vhd_writer_copy(struct prep_vhd_writer *w, const struct prep_backing *f
 
 /* Complete the last block, write the footer and what was left for last. Does not commit out. */
 int prep_vhd_writer_finish(struct prep_vhd_writer *w, struct prep_err *err);
+
+/*
+ * Where block `index` has its data in the file: bytes from its start, or 0 for
+ * a block without data. Known once the block is begun, or promised in `present`.
+ */
+uint64_t prep_vhd_writer_place(const struct prep_vhd_writer *w, uint32_t index);
 
 /* Blocks written so far. */
 uint32_t prep_vhd_writer_blocks(const struct prep_vhd_writer *w);

@@ -8,7 +8,8 @@ int prep_gate_obstacles(const struct prep_fs *fs, unsigned allowed, const char *
 
 	if ((info->obstacles & ~allowed) == 0)
 		return 0;
-	return prep_fail(err, PREP_EREFUSED, "%s: %s", name, info->obstacle_text);
+	return prep_fail(err, PREP_EREFUSED, "%s: %s: %s", name, info->obstacle_text,
+			 prep_fs_advice(info->obstacles & ~allowed));
 }
 
 int prep_gate_judge(const struct prep_fs_audit *audit, enum prep_gate gate, const char *name,

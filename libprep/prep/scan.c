@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/disk/overlay.h"
 
 #define PAGE 4096
 
@@ -37,6 +38,26 @@ int prep_scan_nonzero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t 
 	r = 0;
 out:
 	free(buf);
+	return r;
+}
+
+int prep_scan_fills(struct prep_disk *overlay, uint64_t *ret, const struct prep_progress *progress,
+		    struct prep_err *err)
+{
+	struct prep_disk *base = prep_overlay_base(overlay);
+	struct prep_overlay_change c;
+	uint64_t n;
+	int r;
+
+	*ret = 0;
+	for (uint64_t off = 0; (r = prep_overlay_change(overlay, off, &c, err)) > 0; off = c.off + c.len) {
+		if (!c.fill || c.byte != 0)
+			continue;
+		if (prep_scan_nonzero(base, c.off, c.len, &n, err) < 0 ||
+		    prep_progress(progress, "free space", c.off + c.len, overlay->size, err) < 0)
+			return -1;
+		*ret += n;
+	}
 	return r;
 }
 

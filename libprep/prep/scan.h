@@ -13,6 +13,13 @@ int prep_scan_nonzero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t 
 		      struct prep_err *err);
 
 /*
+ * Bytes in such pages under the zero fills staged in `overlay` (disk/overlay.h):
+ * just what a commit of them would count as zeroed.
+ */
+int prep_scan_fills(struct prep_disk *overlay, uint64_t *ret, const struct prep_progress *progress,
+		    struct prep_err *err);
+
+/*
  * Blocks of block_size bytes that are not known to be zero without reading:
  * what a dynamic VHD made from d would hold.
  */

@@ -6,7 +6,6 @@
 #include "libprep/base/bytes.h"
 #include "libprep/disk/overlay.h"
 #include "libprep/prep/gate.h"
-#include "libprep/prep/scan.h"
 
 #define LOGFILE_ID 2 /* $LogFile's record */
 
@@ -30,23 +29,17 @@ static int fill(struct zerofree *z, uint64_t off, uint64_t len, uint8_t byte, st
 	return prep_overlay_fill(z->overlay, z->volume->part->off + off, len, byte, err);
 }
 
-/* Account for a range that is to be zeros: what is known to be so already, what is not. */
+/* Account for a range that is to be zeros: what is known to be so already. */
 static int count(struct zerofree *z, uint64_t off, uint64_t len, struct prep_err *err)
 {
 	const uint64_t end = off + len;
 	struct prep_extent e;
-	uint64_t nonzero;
 
 	while (off < end) {
 		if (prep_disk_extent(z->volume->slice, off, end, &e, err) < 0)
 			return -1;
-		if (e.kind != PREP_EXTENT_DATA) {
+		if (e.kind != PREP_EXTENT_DATA)
 			z->report->known_zero += e.len;
-		} else if (z->how->count) {
-			if (prep_scan_nonzero(z->volume->slice, off, e.len, &nonzero, err) < 0)
-				return -1;
-			z->report->nonzero += nonzero;
-		}
 		off += e.len;
 	}
 	return prep_progress(z->progress, "free space", end, z->volume->slice->size, err);

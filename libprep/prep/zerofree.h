@@ -12,7 +12,6 @@ struct prep_zerofree {
 	unsigned volume;  /* the partition's number; 0: every one that can be read */
 	bool keep_slack;  /* leave the bytes behind files' data alone */
 	bool log;         /* empty $LogFile: all 0xFF */
-	bool count;       /* read the free space to tell how much of it is not zero (a dry run) */
 };
 
 /* Of one volume; bytes. */
@@ -25,7 +24,6 @@ struct prep_zerofree_volume {
 	uint64_t slack;        /* behind files' data */
 	uint64_t log;          /* of the emptied log */
 	uint64_t known_zero;   /* of free and slack: zero without reading */
-	uint64_t nonzero;      /* of free and slack: not zero, if counted */
 	uint64_t used_unclaimed; /* clusters lost by the file system: not touched */
 };
 
@@ -36,8 +34,8 @@ struct prep_zerofree_report {
 
 /*
  * Stage in `overlay` (disk/overlay.h) that every free and unclaimed cluster
- * reads as zeros, by fills alone: nothing is read for it but metadata. The
- * volumes are those of the overlay's base. Nothing is staged on a failure that
+ * reads as zeros, by fills alone: nothing is read for it but metadata
+ * (prep_scan_fills tells how much of it is not zero yet). The volumes are those of the overlay's base. Nothing is staged on a failure that
  * matters: forget the overlay then.
  * PREP_EREFUSED: an obstacle (volume/fs.h); PREP_EDAMAGED: the audit says so.
  */

@@ -117,6 +117,17 @@ const char *prep_fs_kind_name(enum prep_fs_kind kind)
 	return "unknown";
 }
 
+const char *prep_fs_advice(unsigned obstacles)
+{
+	if (obstacles & PREP_FS_HIBERNATED)
+		return "start Windows and shut it down fully (shutdown /s), or give the session up by removing hiberfil.sys";
+	if (obstacles & PREP_FS_FAST_STARTUP)
+		return "start Windows and shut it down fully (shutdown /s, or powercfg /h off first)";
+	if (obstacles & (PREP_FS_DIRTY | PREP_FS_UNCLEAN_LOG))
+		return "start Windows and shut it down, or run chkdsk";
+	return "delete the shadow copies in Windows (vssadmin delete shadows /all) and shut it down";
+}
+
 int prep_fs_open(struct prep_disk *volume, unsigned flags, struct prep_fs **ret,
 		 struct prep_err *err)
 {
@@ -208,4 +219,10 @@ void prep_fs_list_clear(struct prep_fs_list *list)
 int prep_fs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err)
 {
 	return fs->ops->remove(fs, entry, err);
+}
+
+int prep_fs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err)
+{
+	m->taken = m->pieces;
+	return fs->ops->move != NULL ? fs->ops->move(fs, m, err) : 0;
 }

@@ -52,6 +52,9 @@ struct prep_fs_info {
 	char obstacle_text[512];/* one clause for each, joined by "; ": what was found and where; empty if none */
 };
 
+/* What to do about obstacles, for the message that refuses: one clause, static. */
+const char *prep_fs_advice(unsigned obstacles);
+
 struct prep_fs;
 
 /* Flags of prep_fs_open. */
@@ -139,7 +142,9 @@ struct prep_fs_stream {
 	uint64_t initialized;   /* bytes before which the data is valid; zeros from there to size */
 	uint64_t allocated;     /* bytes of clusters, holes of sparse streams included */
 	bool data;              /* a data stream; else an index, a bitmap, ... */
+	uint32_t type;          /* as the file system numbers them (NTFS: the attribute's type) */
 	bool system;            /* of the file system's own files (NTFS: records below 24, and those in $Extend) */
+	bool fixed;             /* cannot be moved: system streams, and NTFS's attribute lists */
 	bool compressed;        /* runs hold the raw units, not the data */
 	bool encrypted;         /* likewise */
 	bool sparse;
@@ -193,5 +198,29 @@ void prep_fs_list_clear(struct prep_fs_list *list);
  * forget what was staged.
  */
 int prep_fs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+
+/* Where a piece of a stream is to go: [at, at+len) of the stream to `to` of the volume, in whole clusters. */
+struct prep_fs_piece {
+	uint64_t at, len, to;
+};
+
+/* Pieces of one stream, ascending, that have clusters. */
+struct prep_fs_move {
+	uint64_t id;            /* as in prep_fs_stream: */
+	uint32_t type;
+	const char *name;
+	const struct prep_fs_piece *piece;
+	size_t pieces;
+	size_t taken;           /* set: the first piece whose target is not free, or `pieces` */
+};
+
+/*
+ * Make the metadata say that the pieces are at their new places: runs and
+ * allocation. The bytes are the caller's to copy, from where the stream had
+ * them. Only after PREP_FS_WRITE. Returns 1; or 0 and nothing done where a
+ * target is not free (m->taken), or the stream is not one that can be moved;
+ * after a failure forget what was staged.
+ */
+int prep_fs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
 
 #endif

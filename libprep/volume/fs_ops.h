@@ -18,6 +18,9 @@ struct prep_fs_ops {
 	int (*find)(struct prep_fs *fs, const char *pattern, bool recursive,
 		    struct prep_fs_list *list, struct prep_err *err);
 	int (*remove)(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+
+	/* NULL where nothing can be moved. */
+	int (*move)(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
 };
 
 /* Every kind embeds this as its first member. */

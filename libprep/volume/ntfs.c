@@ -14,6 +14,8 @@
 #include "libprep/volume/ntfs_internal.h"
 #include "libprep/volume/utf16.h"
 
+#include <ntfs-3g/cache.h>
+
 #define CLUSTER_MAX (2 * PREP_MIB)
 #define RECORD_MIN 512u
 #define RECORD_MAX 65536u
@@ -119,10 +121,10 @@ static int cannot_mount(struct prep_ntfs *n, struct prep_err *err)
 		return prep_fail_nomem(err);
 	case EPERM:
 		return prep_fail(err, PREP_EREFUSED, "%s: Windows is hibernated, or was not shut down fully: %s",
-				 n->disk->name, prep_ntfs_advice(PREP_FS_HIBERNATED));
+				 n->disk->name, prep_fs_advice(PREP_FS_HIBERNATED));
 	case EOPNOTSUPP:
 		return prep_fail(err, PREP_EREFUSED, "%s: $LogFile is not clean: %s", n->disk->name,
-				 prep_ntfs_advice(PREP_FS_UNCLEAN_LOG));
+				 prep_fs_advice(PREP_FS_UNCLEAN_LOG));
 	case EROFS:
 		return prep_fail(err, PREP_EREFUSED, "%s: the disk cannot be written", n->disk->name);
 	default:
@@ -134,7 +136,9 @@ static int cannot_mount(struct prep_ntfs *n, struct prep_err *err)
 
 static int mount(struct prep_ntfs *n, bool write, unsigned long flags, struct prep_err *err)
 {
-	struct ntfs_device *dev = ntfs_device_alloc(n->disk->name, 0, &prep_ntfs_device_ops, &n->device);
+	/* The library only calls through the table, though its prototype does not say so. */
+	struct ntfs_device *dev = ntfs_device_alloc(n->disk->name, 0,
+						    (struct ntfs_device_operations *)&prep_ntfs_device_ops, &n->device);
 
 	if (dev == NULL)
 		return prep_fail_nomem(err);
@@ -155,6 +159,11 @@ static int mount(struct prep_ntfs *n, bool write, unsigned long flags, struct pr
 		unmount(n);
 		return prep_fail(err, PREP_EREFUSED, "%s: can be opened for reading only", n->disk->name);
 	}
+	/*
+	 * ntfs_mount() makes these, ntfs_device_mount() does not; without them the
+	 * look-up of $Extend/$Reparse fails, and a removed junction stays in its index.
+	 */
+	ntfs_create_lru_caches(n->vol);
 	return 0;
 }
 
@@ -201,7 +210,7 @@ static int refuse_obstacles(struct prep_ntfs *n, unsigned flags, struct prep_err
 	if (in_the_way == 0)
 		return 0;
 	return prep_fail(err, PREP_EREFUSED, "%s: %s: %s", n->disk->name, info->obstacle_text,
-			 prep_ntfs_advice(in_the_way));
+			 prep_fs_advice(in_the_way));
 }
 
 static const struct prep_fs_ops ntfs_ops;
@@ -265,4 +274,5 @@ static const struct prep_fs_ops ntfs_ops = {
 	.walk = prep_ntfs_walk,
 	.find = prep_ntfs_find,
 	.remove = prep_ntfs_remove,
+	.move = prep_ntfs_move,
 };

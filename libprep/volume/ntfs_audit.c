@@ -282,10 +282,12 @@ static int audit_records(struct prep_ntfs_auditor *x, const struct prep_progress
 			return -1;
 	}
 	for (uint64_t i = 0; i < x->mft.records; i++) {
-		if ((x->known[i] & (PREP_NTFS_R_USED | PREP_NTFS_R_BASE | PREP_NTFS_R_LISTED)) != PREP_NTFS_R_USED)
+		if (!(x->known[i] & PREP_NTFS_R_USED) ||
+		    (x->known[i] & (PREP_NTFS_R_BASE | PREP_NTFS_R_LISTED)))
 			continue;
 		x->a->orphans++;
-		if (prep_ntfs_note_record(x, PREP_NTFS_P_ORPHAN, i, "an extension record that no file names", err) < 0)
+		if (prep_ntfs_note_record(x, PREP_NTFS_P_ORPHAN, i,
+					  "an extension record that no file names", err) < 0)
 			return -1;
 	}
 	return prep_progress(progress, "auditing", total, total, err);
@@ -355,8 +357,7 @@ static int compare(struct prep_ntfs_auditor *x, struct prep_err *err)
 		if (lost != 0) {
 			a->used_unclaimed += (uint64_t)__builtin_popcountll(lost);
 			if (prep_ntfs_note_due(x, PREP_NTFS_P_UNCLAIMED))
-				prep_note(&a->problems, "%s: cluster %llu: marked used, but no file claims it",
-					  x->n->disk->name, (unsigned long long)at + (unsigned)__builtin_ctzll(lost));
+				x->lost[x->lost_n++] = at + (uint64_t)__builtin_ctzll(lost);
 		}
 		put_le64(map + at / 8, free_bits);
 	}
@@ -378,7 +379,8 @@ static void match_wanted(struct prep_ntfs_auditor *x, const struct prep_ntfs_run
 	}
 }
 
-static int note_wanted(struct prep_ntfs_auditor *x, const struct prep_ntfs_wanted *w, struct prep_err *err)
+static int note_wanted(struct prep_ntfs_auditor *x, const struct prep_ntfs_wanted *w,
+		       struct prep_err *err)
 {
 	const uint64_t owner = w->first != UINT64_MAX ? w->first : w->second;
 	char path[512], other[512];
@@ -389,8 +391,8 @@ static int note_wanted(struct prep_ntfs_auditor *x, const struct prep_ntfs_wante
 		prep_note(&x->a->problems, "%s: cluster %llu: marked free, but record %llu%s claims it",
 			  x->n->disk->name, (unsigned long long)w->lcn, (unsigned long long)owner, path);
 	else if (w->first == UINT64_MAX)
-		prep_note(&x->a->problems, "%s: cluster %llu: claimed twice by record %llu%s", x->n->disk->name,
-			  (unsigned long long)w->lcn, (unsigned long long)owner, path);
+		prep_note(&x->a->problems, "%s: cluster %llu: claimed twice by record %llu%s",
+			  x->n->disk->name, (unsigned long long)w->lcn, (unsigned long long)owner, path);
 	else if (path_of(x, w->second, other, sizeof other, err) < 0)
 		return -1;
 	else
@@ -445,7 +447,13 @@ static int run_audit(struct prep_ntfs_auditor *x, const struct prep_progress *pr
 		return prep_fail_nomem(err);
 	if (audit_records(x, progress, err) < 0 || compare(x, err) < 0)
 		return -1;
-	return find_owners(x, err) < 0 ? -1 : prep_ntfs_audit_balance(x, err);
+	if (find_owners(x, err) < 0 || prep_ntfs_audit_balance(x, err) < 0)
+		return -1;
+	/* Last, because it is harmless: whoever tells one problem tells the first. */
+	for (size_t i = 0; i < x->lost_n; i++)
+		prep_note(&x->a->problems, "%s: cluster %llu: marked used, but no file claims it",
+			  x->n->disk->name, (unsigned long long)x->lost[i]);
+	return 0;
 }
 
 int prep_ntfs_audit(struct prep_fs *fs, struct prep_fs_audit *ret,

@@ -33,7 +33,7 @@ struct prep_ntfs_wanted {
 
 /* Bits of what is known of a record */
 #define PREP_NTFS_R_USED 1u
-#define PREP_NTFS_R_BASE 2u
+#define PREP_NTFS_R_BASE 2u    /* in use, and no extension */
 #define PREP_NTFS_R_LISTED 4u  /* an extension that its base record's list names */
 #define PREP_NTFS_R_SUSPECT 8u /* its names and the entries that lead to it do not balance */
 
@@ -57,6 +57,8 @@ struct prep_ntfs_auditor {
 	unsigned noted[PREP_NTFS_PROBLEMS];
 	struct prep_ntfs_wanted wanted[2 * PREP_NTFS_NOTES_EACH];
 	size_t wanted_n;
+	uint64_t lost[PREP_NTFS_NOTES_EACH]; /* clusters marked used, claimed by nobody */
+	size_t lost_n;
 };
 
 /* Whether another note of the kind would be kept; counts it. */

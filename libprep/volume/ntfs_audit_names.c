@@ -99,7 +99,8 @@ int prep_ntfs_audit_file(struct prep_ntfs_auditor *x, const struct prep_ntfs_fil
 		names++;
 		if (!a.resident || !prep_ntfs_name_decode(a.value, a.value_len, &name)) {
 			x->a->unreadable++;
-			return prep_ntfs_note_record(x, PREP_NTFS_P_UNREADABLE, base->number, "its name is damaged", err);
+			return prep_ntfs_note_record(x, PREP_NTFS_P_UNREADABLE, base->number,
+						     "its name is damaged", err);
 		}
 		parent = PREP_NTFS_NUMBER(name.parent);
 		x->balance[base->number] += hash_name(name.parent, d.ref, &name);
@@ -114,7 +115,8 @@ int prep_ntfs_audit_file(struct prep_ntfs_auditor *x, const struct prep_ntfs_fil
 	if (base->number >= PREP_NTFS_FIRST_USER) {
 		if (names == 0) {
 			x->a->orphans++;
-			if (prep_ntfs_note_record(x, PREP_NTFS_P_ORPHAN, base->number, "it has no name", err) < 0)
+			if (prep_ntfs_note_record(x, PREP_NTFS_P_ORPHAN, base->number,
+						  "it has no name", err) < 0)
 				return -1;
 		}
 		if (parent != PREP_NTFS_EXTEND) {
@@ -200,7 +202,7 @@ static int keep_entries(struct entries *e, struct prep_err *err)
 	for (uint64_t i = 0; i < x->mft.records; i++) {
 		struct prep_err damage = PREP_ERR_INIT;
 
-		if ((x->known[i] & (PREP_NTFS_R_USED | PREP_NTFS_R_BASE)) != (PREP_NTFS_R_USED | PREP_NTFS_R_BASE))
+		if (!(x->known[i] & PREP_NTFS_R_BASE))
 			continue;
 		if (prep_ntfs_mft_next(&x->mft, i, &p, err) < 0)
 			return -1;

@@ -141,7 +141,7 @@ static int device_ioctl(struct ntfs_device *dev, unsigned long request, void *ar
 	return -1;
 }
 
-struct ntfs_device_operations prep_ntfs_device_ops = {
+const struct ntfs_device_operations prep_ntfs_device_ops = {
 	.open = device_open,
 	.close = device_close,
 	.seek = device_seek,
@@ -162,6 +162,8 @@ int prep_ntfs_fail(struct prep_ntfs *n, struct prep_err *err, const char *what)
 		return prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
 	if (code == ENOMEM)
 		return prep_fail_nomem(err);
-	return prep_fail(err, code == EIO || code == EINVAL || code == ENOENT || code == ERANGE ? PREP_EDAMAGED : PREP_EFAIL,
+	/* With the disk below in order these mean that the structures are not what they should be. */
+	return prep_fail(err, code == EIO || code == EINVAL || code == ENOENT || code == ERANGE
+				      ? PREP_EDAMAGED : PREP_EFAIL,
 			 "%s: %s: %s", n->disk->name, what, strerror(code));
 }

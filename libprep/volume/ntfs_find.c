@@ -8,11 +8,10 @@
 #include <stdlib.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/volume/fs_list.h"
 #include "libprep/volume/ntfs_dir.h"
 #include "libprep/volume/ntfs_internal.h"
-#include "libprep/volume/utf16.h"
-
-#define PATTERN_MAX 32767 /* units of the longest path of Windows */
+#include "libprep/volume/pattern.h"
 
 /* A name in a folder. */
 struct item {
@@ -48,95 +47,25 @@ struct finder {
 	struct prep_fs_list *list;
 	bool recursive;
 
-	uint16_t *pattern;  /* all components, in upper case */
-	size_t *component;  /* where each begins; one more for the end */
-	size_t components;
+	struct prep_pattern pattern;
 
 	uint8_t *opened;    /* a bit a record: folders opened below a match */
 	uint8_t *taken;     /* the same for the set of folders at hand */
 
-	size_t *slot;       /* the list's entries by id, open addressing: index + 1 */
-	size_t slots;
+	struct prep_fs_list_index index;
 };
 
 /* ---- The pattern ---- */
 
-static int bad_pattern(const char *pattern, const char *what, struct prep_err *err)
+static uint16_t upcase(const void *n, uint16_t unit)
 {
-	return prep_fail(err, PREP_EUSAGE, "%s: %s", pattern, what);
-}
-
-static int parse_pattern(struct finder *f, const char *pattern, struct prep_err *err)
-{
-	const size_t len = strlen(pattern);
-	const char *p = pattern;
-	size_t used = 0;
-
-	if (*p != '/' && *p != '\\')
-		return bad_pattern(pattern, "not an absolute path: it must begin with / or \\", err);
-	f->pattern = malloc((len + 1) * sizeof *f->pattern);
-	f->component = malloc((len + 1) * sizeof *f->component);
-	if (f->pattern == NULL || f->component == NULL)
-		return prep_fail_nomem(err);
-	while (*p != '\0') {
-		const size_t part = strcspn(p, "/\\");
-		int64_t units;
-
-		if (part == 0) {
-			p++;
-			continue;
-		}
-		if ((part == 1 && p[0] == '.') || (part == 2 && p[0] == '.' && p[1] == '.'))
-			return bad_pattern(pattern, "'.' and '..' are no names here", err);
-		units = prep_utf8_to_utf16(p, part, f->pattern + used, len + 1 - used);
-		if (units < 0)
-			return bad_pattern(pattern, "not valid UTF-8", err);
-		for (int64_t i = 0; i < units; i++)
-			f->pattern[used + (size_t)i] = prep_ntfs_upcase(f->n, f->pattern[used + (size_t)i]);
-		f->component[f->components++] = used;
-		used += (size_t)units;
-		p += part;
-	}
-	f->component[f->components] = used;
-	if (f->components == 0)
-		return bad_pattern(pattern, "the root folder itself cannot be meant", err);
-	if (used > PATTERN_MAX)
-		return bad_pattern(pattern, "longer than any path", err);
-	return 0;
-}
-
-/* U+FFFD stands for what a path cannot show: see prep_ntfs_name_utf8. */
-static bool unit_matches(uint16_t pattern, uint16_t unit)
-{
-	return pattern == unit || pattern == '?' ||
-	       (pattern == 0xfffd && (unit == 0 || unit == '/' || (unit >= 0xd800 && unit < 0xe000)));
+	return prep_ntfs_upcase(n, unit);
 }
 
 static bool matches(const struct finder *f, size_t component, const struct listing *l,
 		    const struct item *item)
 {
-	const uint16_t *p = f->pattern + f->component[component];
-	const uint16_t *const end = f->pattern + f->component[component + 1], *star = NULL;
-	const uint8_t *text = l->text + item->text;
-	size_t i = 0, back = 0;
-
-	while (i < item->len) {
-		if (p < end && *p == '*') {
-			star = ++p;
-			back = i;
-		} else if (p < end && unit_matches(*p, prep_ntfs_upcase(f->n, get_le16(text + 2 * i)))) {
-			p++;
-			i++;
-		} else if (star != NULL) {
-			p = star;
-			i = ++back;
-		} else {
-			return false;
-		}
-	}
-	while (p < end && *p == '*')
-		p++;
-	return p == end;
+	return prep_pattern_matches(&f->pattern, component, l->text + item->text, item->len);
 }
 
 /* ---- Listings ---- */
@@ -268,59 +197,15 @@ static bool test_and_set(uint8_t *bits, uint64_t i)
 
 /* ---- The list ---- */
 
-static size_t slot_of(const struct finder *f, uint64_t id)
-{
-	return (size_t)((id * 0x9e3779b97f4a7c15ULL) >> 20) & (f->slots - 1);
-}
-
-static void index_entry(struct finder *f, size_t i)
-{
-	size_t s = slot_of(f, f->list->entry[i].id);
-
-	while (f->slot[s] != 0)
-		s = (s + 1) & (f->slots - 1);
-	f->slot[s] = i + 1;
-}
-
-/* Room in the list and its index for one more entry. */
-static int reserve(struct finder *f, struct prep_err *err)
-{
-	struct prep_fs_list *list = f->list;
-
-	if (list->n == list->room) {
-		const size_t room = list->room > 0 ? 2 * list->room : 64;
-		struct prep_fs_entry *grown = realloc(list->entry, room * sizeof *grown);
-
-		if (grown == NULL)
-			return prep_fail_nomem(err);
-		list->entry = grown;
-		list->room = room;
-	}
-	if (2 * (list->n + 1) > f->slots) {
-		free(f->slot);
-		f->slots = 256;
-		while (f->slots < 4 * (list->n + 1))
-			f->slots *= 2;
-		f->slot = calloc(f->slots, sizeof *f->slot);
-		if (f->slot == NULL)
-			return prep_fail_nomem(err);
-		for (size_t i = 0; i < list->n; i++)
-			index_entry(f, i);
-	}
-	return 0;
-}
-
 /* How many entries of the list are names of this file; *same: one of them is this name. */
 static unsigned names_listed(const struct finder *f, const struct prep_fs_entry *e, bool *same)
 {
+	const struct prep_fs_entry *other;
 	unsigned n = 0;
+	size_t at = 0;
 
 	*same = false;
-	for (size_t s = slot_of(f, e->id); f->slot[s] != 0; s = (s + 1) & (f->slots - 1)) {
-		const struct prep_fs_entry *other = &f->list->entry[f->slot[s] - 1];
-
-		if (other->id != e->id)
-			continue;
+	while ((other = prep_fs_list_next(f->list, &f->index, e->id, &at)) != NULL) {
 		n++;
 		*same |= other->parent_id == e->parent_id && strcmp(other->path, e->path) == 0;
 	}
@@ -378,7 +263,7 @@ static int add_entry(struct finder *f, const struct folder *in, const struct pre
 	unsigned listed, names;
 	bool same;
 
-	if (reserve(f, err) < 0)
+	if (prep_fs_list_reserve(f->list, &f->index, err) < 0)
 		goto drop;
 	listed = names_listed(f, &e, &same);
 	if (same) {
@@ -390,8 +275,7 @@ static int add_entry(struct finder *f, const struct folder *in, const struct pre
 	e.frees = listed + 1 >= names;
 	if (!e.frees)
 		e.allocated = 0;
-	f->list->entry[f->list->n++] = e;
-	index_entry(f, f->list->n - 1);
+	prep_fs_list_add(f->list, &f->index, &e);
 	return 0;
 drop:
 	free(path);
@@ -495,7 +379,7 @@ static int take(struct finder *f, size_t component, const struct folder *in, con
 	path = join_path(in->path, l, item);
 	if (path == NULL)
 		r = prep_fail_nomem(err);
-	else if (component + 1 == f->components)
+	else if (component + 1 == f->pattern.components)
 		r = found(f, in, &file, path, err);
 	else if (file.record[0].folder && !test_and_set(f->taken, file.record[0].number))
 		r = push(next, item->ref, path, in->system, err);
@@ -566,7 +450,7 @@ static int search(struct finder *f, struct prep_err *err)
 	if (path == NULL)
 		return prep_fail_nomem(err);
 	r = push(&now, ref, path, false, err);
-	for (size_t c = 0; r == 0 && c < f->components; c++) {
+	for (size_t c = 0; r == 0 && c < f->pattern.components; c++) {
 		for (size_t i = 0; r == 0 && i < now.n; i++)
 			r = search_folder(f, c, &now.folder[i], &next, err);
 		for (size_t i = 0; i < next.n; i++)
@@ -585,7 +469,9 @@ int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 	struct finder f = { .n = (struct prep_ntfs *)fs, .list = list, .recursive = recursive };
 	int r = -1;
 
-	if (parse_pattern(&f, pattern, err) == 0 && prep_ntfs_mft_open(&f.mft, f.n, err) == 0) {
+	f.pattern.upcase = upcase;
+	f.pattern.arg = f.n;
+	if (prep_pattern_parse(&f.pattern, pattern, err) == 0 && prep_ntfs_mft_open(&f.mft, f.n, err) == 0) {
 		f.opened = calloc(1, (size_t)f.mft.records / 8 + 1);
 		f.taken = calloc(1, (size_t)f.mft.records / 8 + 1);
 		if (f.opened == NULL || f.taken == NULL)
@@ -594,10 +480,9 @@ int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 			r = search(&f, err);
 		prep_ntfs_mft_close(&f.mft);
 	}
-	free(f.pattern);
-	free(f.component);
+	prep_pattern_clear(&f.pattern);
 	free(f.opened);
 	free(f.taken);
-	free(f.slot);
+	prep_fs_list_index_clear(&f.index);
 	return r;
 }

@@ -3,7 +3,8 @@
  * NTFS: what its files share. ntfs.c opens; ntfs_device.c is the disk under
  * libntfs-3g; ntfs_state.c finds what forbids changes; ntfs_mft.c and
  * ntfs_file.c read records, ntfs_dir.c directories, ntfs_tree.c paths;
- * ntfs_audit.c, ntfs_walk.c, ntfs_find.c and ntfs_remove.c are the calls of fs.h.
+ * ntfs_audit.c, ntfs_walk.c, ntfs_find.c, ntfs_remove.c and
+ * ntfs_move.c are the calls of fs.h.
  */
 #ifndef PREP_VOLUME_NTFS_INTERNAL_H
 #define PREP_VOLUME_NTFS_INTERNAL_H
@@ -44,16 +45,13 @@ struct prep_ntfs {
 	uint64_t clusters;
 };
 
-extern struct ntfs_device_operations prep_ntfs_device_ops;
+extern const struct ntfs_device_operations prep_ntfs_device_ops;
 
 /* The device's first failure where there is one, else what errno says: always -1. */
 int prep_ntfs_fail(struct prep_ntfs *n, struct prep_err *err, const char *what);
 
 /* Fill in info.obstacles and info.obstacle_text. */
 int prep_ntfs_find_obstacles(struct prep_ntfs *n, struct prep_err *err);
-
-/* What to do about obstacles, for the message that refuses. */
-const char *prep_ntfs_advice(unsigned obstacles);
 
 int prep_ntfs_audit(struct prep_fs *fs, struct prep_fs_audit *ret,
 		    const struct prep_progress *progress, struct prep_err *err);
@@ -63,5 +61,6 @@ int prep_ntfs_walk(struct prep_fs *fs, unsigned flags,
 int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 		   struct prep_fs_list *list, struct prep_err *err);
 int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+int prep_ntfs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
 
 #endif

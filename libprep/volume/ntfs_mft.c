@@ -20,10 +20,10 @@
 int prep_ntfs_runs_add(struct prep_ntfs_runs *runs, uint64_t lcn, uint64_t len, struct prep_err *err)
 {
 	struct prep_ntfs_run *last = runs->n > 0 ? &runs->run[runs->n - 1] : NULL, *grown;
+	const bool hole = last != NULL && last->lcn == PREP_NTFS_HOLE;
 	size_t room;
 
-	if (last != NULL && (lcn == PREP_NTFS_HOLE ? last->lcn == PREP_NTFS_HOLE
-						   : last->lcn != PREP_NTFS_HOLE && last->lcn + last->len == lcn)) {
+	if (last != NULL && (lcn == PREP_NTFS_HOLE ? hole : !hole && last->lcn + last->len == lcn)) {
 		last->len += len;
 		runs->end += len;
 		return 0;
@@ -281,14 +281,7 @@ bool prep_ntfs_name_decode(const uint8_t *value, size_t len, struct prep_ntfs_na
 
 size_t prep_ntfs_name_utf8(const struct prep_ntfs_name *name, char *out)
 {
-	uint8_t text[255 * 2];
-
-	for (size_t i = 0; i < name->len; i++) {
-		const uint16_t c = get_le16(name->text + 2 * i);
-
-		put_le16(text + 2 * i, c == 0 || c == '/' ? 0xfffd : c);
-	}
-	return prep_utf16_to_utf8(text, name->len, out, PREP_NTFS_NAME_ROOM);
+	return prep_utf16_name_to_utf8(name->text, name->len, out, PREP_NTFS_NAME_ROOM);
 }
 
 /* ---- The MFT ---- */
@@ -297,6 +290,7 @@ int prep_ntfs_mft_open(struct prep_ntfs_mft *m, struct prep_ntfs *n, struct prep
 {
 	ntfs_attr *na = n->vol->mft_na;
 	const runlist_element *rl;
+	uint64_t size;
 
 	*m = (struct prep_ntfs_mft){ .n = n };
 	if (ntfs_attr_map_whole_runlist(na) != 0)
@@ -306,17 +300,19 @@ int prep_ntfs_mft_open(struct prep_ntfs_mft *m, struct prep_ntfs *n, struct prep
 	 * than the volume has would be no file table but a way to use up memory.
 	 */
 	for (rl = na->rl; rl->length > 0; rl++) {
-		if (rl->lcn < 0 || (uint64_t)rl->lcn > n->clusters || (uint64_t)rl->length > n->clusters - (uint64_t)rl->lcn ||
-		    (uint64_t)rl->length > n->clusters - m->runs.end) {
+		const uint64_t lcn = (uint64_t)rl->lcn, len = (uint64_t)rl->length;
+
+		if (rl->lcn < 0 || lcn > n->clusters || len > n->clusters - lcn ||
+		    len > n->clusters - m->runs.end) {
 			prep_fail(err, PREP_EDAMAGED, "%s: $MFT has no clusters, or some outside the volume, at %llu",
 				  n->disk->name, (unsigned long long)rl->vcn);
 			goto fail;
 		}
-		if (prep_ntfs_runs_add(&m->runs, (uint64_t)rl->lcn, (uint64_t)rl->length, err) < 0)
+		if (prep_ntfs_runs_add(&m->runs, lcn, len, err) < 0)
 			goto fail;
 	}
-	m->records = prep_min((uint64_t)na->initialized_size, prep_min((uint64_t)na->data_size,
-								     m->runs.end << n->cluster_bits)) / n->record_size;
+	size = prep_min((uint64_t)na->initialized_size, (uint64_t)na->data_size);
+	m->records = prep_min(size, m->runs.end << n->cluster_bits) / n->record_size;
 	if (m->records < PREP_NTFS_FIRST_USER - 8) {
 		prep_fail(err, PREP_EDAMAGED, "%s: $MFT has only %llu records", n->disk->name,
 			  (unsigned long long)m->records);

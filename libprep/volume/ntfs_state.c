@@ -31,17 +31,6 @@ static void found(struct prep_ntfs *n, unsigned obstacle, const char *fmt, ...)
 	va_end(ap);
 }
 
-const char *prep_ntfs_advice(unsigned obstacles)
-{
-	if (obstacles & PREP_FS_HIBERNATED)
-		return "start Windows and shut it down fully (shutdown /s), or give the session up by removing hiberfil.sys";
-	if (obstacles & PREP_FS_FAST_STARTUP)
-		return "start Windows and shut it down fully (shutdown /s, or powercfg /h off first)";
-	if (obstacles & (PREP_FS_DIRTY | PREP_FS_UNCLEAN_LOG))
-		return "start Windows and shut it down, or run chkdsk";
-	return "delete the shadow copies in Windows (vssadmin delete shadows /all) and shut it down";
-}
-
 /* Read up to len bytes from the start of a file's unnamed stream: how many there are, or -1. */
 static int64_t read_start(struct prep_ntfs *n, struct prep_ntfs_mft *m, uint64_t ref, void *buf,
 			  size_t len, uint64_t *size, struct prep_err *err)

@@ -37,7 +37,7 @@ static int look_up(struct walker *w, struct prep_err *err)
 	w->system = w->file->record[0].number < PREP_NTFS_FIRST_USER;
 	if (!prep_ntfs_file_name(w->file, &name)) {
 		/* Reserved records have none. */
-		name = (struct prep_ntfs_name){ .len = 0, .text = (const uint8_t *)"", .parent = w->file->record[0].number };
+		name = (struct prep_ntfs_name){ .parent = w->file->record[0].number };
 	} else if (!w->system) {
 		r = prep_ntfs_tree_system(&w->tree, name.parent, err);
 		w->system = r > 0;
@@ -91,7 +91,9 @@ static int show(void *arg, const struct prep_ntfs_attr *a, const struct prep_ntf
 		.initialized = a->initialized,
 		.allocated = runs->end << w->n->cluster_bits,
 		.data = a->type == PREP_NTFS_ATTR_DATA,
+		.type = a->type,
 		.system = w->system,
+		.fixed = w->system || a->type == PREP_NTFS_ATTR_LIST,
 		.compressed = (a->flags & PREP_NTFS_COMPRESSED) != 0,
 		.encrypted = (a->flags & PREP_NTFS_ENCRYPTED) != 0,
 		.sparse = (a->flags & PREP_NTFS_SPARSE) != 0,

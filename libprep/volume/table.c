@@ -250,7 +250,7 @@ static int load_gpt(struct prep_disk *d, uint64_t sector, struct gpt *g, const c
 	uint32_t size, crc;
 	int r = 0;
 
-	g->entry = NULL;
+	*g = (struct gpt){ .entry = NULL };
 	*why = "lies beyond the disk";
 	if (sector >= disk_sectors)
 		return 0;

@@ -27,7 +27,7 @@ static size_t put_utf8(uint32_t c, char *out)
 	return 4;
 }
 
-size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room)
+static size_t convert(const uint8_t *p, size_t units, bool name, char *out, size_t room)
 {
 	size_t n = 0;
 
@@ -45,6 +45,8 @@ size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room
 			} else {
 				c = 0xfffd;
 			}
+		} else if (name && (c == 0 || c == '/')) {
+			c = 0xfffd;
 		}
 		len = put_utf8(c, utf8);
 		if (n + len >= room)
@@ -54,6 +56,16 @@ size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room
 	}
 	out[n] = '\0';
 	return n;
+}
+
+size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room)
+{
+	return convert(p, units, false, out, room);
+}
+
+size_t prep_utf16_name_to_utf8(const uint8_t *p, size_t units, char *out, size_t room)
+{
+	return convert(p, units, true, out, room);
 }
 
 int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room)

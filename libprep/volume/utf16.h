@@ -18,6 +18,9 @@
  */
 size_t prep_utf16_to_utf8(const uint8_t *p, size_t units, char *out, size_t room);
 
+/* The same for a name in a path: '/' and NUL, which a path cannot show, become U+FFFD too. */
+size_t prep_utf16_name_to_utf8(const uint8_t *p, size_t units, char *out, size_t room);
+
 /*
  * Convert len bytes at s to at most `room` units in the host's order. Returns
  * how many, or -1 when s is not UTF-8 or too long.
