@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Where clusters should go so that the fewest blocks stay in use: the
+ * arithmetic of vhd-defrag, on bitmaps and counts alone.
+ *
+ * A cluster touches one block, or two where clusters are not aligned with
+ * blocks (Windows XP's first partition begins at sector 63).
+ */
+#ifndef PREP_PREP_DEFRAG_PLAN_H
+#define PREP_PREP_DEFRAG_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libprep/base/err.h"
+
+struct prep_layout {
+	uint64_t start;        /* of the volume on the disk, bytes */
+	uint64_t cluster_size; /* bytes */
+	uint64_t clusters;
+	uint64_t block_size;   /* bytes */
+	const uint8_t *free;   /* one bit a cluster, LSB first: free and nobody's */
+	uint8_t *pinned;       /* one bit a block (of the disk, from first_block on): cannot be emptied */
+	uint64_t first_block, blocks; /* those that the volume touches */
+};
+
+/* The blocks, counted from first_block, that a cluster touches first and last. */
+uint64_t prep_layout_first(const struct prep_layout *l, uint64_t lcn);
+uint64_t prep_layout_last(const struct prep_layout *l, uint64_t lcn);
+
+/*
+ * The clusters from lcn on (below l->clusters) that are all free or all used and touch the same
+ * blocks: where they end.
+ */
+uint64_t prep_layout_piece(const struct prep_layout *l, uint64_t lcn);
+
+/* Blocks in use: pinned, or touched by a used cluster. */
+int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_err *err);
+
+/* Which blocks to evacuate. */
+struct prep_evacuation {
+	uint8_t *evacuate;     /* one bit a block; owned */
+	uint8_t *stays;        /* likewise: in use, and not evacuated */
+	uint64_t before;       /* blocks in use */
+	uint64_t pinned;       /* of those */
+	uint64_t bound;        /* the fewest that could hold the used clusters */
+	uint64_t after;        /* those that stay, if all goes to plan */
+};
+
+/*
+ * Choose the emptiest blocks, as many as the free clusters of the others can
+ * take. Release with prep_evacuation_clear.
+ */
+int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
+			   struct prep_err *err);
+void prep_evacuation_clear(struct prep_evacuation *e);
+
+/* Free clusters to move to: runs within blocks that stay. */
+struct prep_holes;
+int prep_holes_new(const struct prep_layout *l, const struct prep_evacuation *e,
+		   struct prep_holes **ret, struct prep_err *err);
+void prep_holes_free(struct prep_holes *h);
+
+/*
+ * Take up to `want` clusters in one run: the smallest hole that holds them
+ * all, else the largest there is. *len is a multiple of `unit`. Returns 1; 0 when
+ * no hole holds a unit.
+ */
+int prep_holes_take(struct prep_holes *h, uint64_t want, uint64_t unit, uint64_t *lcn,
+		    uint64_t *len, struct prep_err *err);
+
+/* Give back what was taken last and is not used. */
+int prep_holes_give(struct prep_holes *h, uint64_t lcn, uint64_t len, struct prep_err *err);
+
+/* Clusters of the largest hole. */
+uint64_t prep_holes_largest(const struct prep_holes *h);
+
+#endif
