@@ -1,0 +1,74 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What the library promises of itself: its names, its layers, and what it leaves to the commands.
+
+load helper
+
+# The layers, lowest first: each includes only itself and those before it.
+layers='base disk volume prep ckm trim'
+
+setup() {
+	lib=$build/libprep.a
+}
+
+@test "every exported symbol begins with prep_" {
+	skip_without nm
+	nm -g --defined-only "$lib" >"$BATS_TEST_TMPDIR/nm"
+	[ "$(grep -c ' prep_' "$BATS_TEST_TMPDIR/nm")" -gt 50 ]
+	# the sanitizers add names of their own
+	awk 'NF == 3 && $3 !~ /^(prep_|__odr_asan\.)/ { print $3; bad = 1 } END { exit bad }' "$BATS_TEST_TMPDIR/nm"
+}
+
+@test "a layer includes only itself and the layers below it" {
+	cd "$top"
+	for path in libprep/*/; do
+		case " $layers " in
+		*" $(basename "$path") "*) ;;
+		*) echo "$path is no layer"; false ;;
+		esac
+	done
+	grep -n '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' libprep/*/*.[ch] | awk -F '[:"]' -v layers="$layers" '
+		BEGIN { n = split(layers, l, " "); for (i = 1; i <= n; i++) rank[l[i]] = i }
+		{
+			split($1, of, "/")
+			n = split($4, to, "/")
+			if (n != 3 || to[1] != "libprep" || !(to[2] in rank) || rank[to[2]] > rank[of[2]])
+				if ($4 != "libprep/version.h") { print; bad = 1 }
+			seen++
+		}
+		END { exit bad || seen < 10 }'
+}
+
+@test "a command includes the library and cmd/ alone" {
+	cd "$top"
+	grep -n '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' cmd/*.[ch] >"$BATS_TEST_TMPDIR/includes"
+	run ! grep -v '"\(libprep/[a-z]*/[a-z0-9_]*\|libprep/version\|cmd/[a-z0-9_]*\)\.h"' "$BATS_TEST_TMPDIR/includes"
+}
+
+@test "the library never prints, exits or looks at the environment" {
+	skip_without nm
+	nm -A -u "$lib" >"$BATS_TEST_TMPDIR/nm"
+	awk '
+		BEGIN {
+			n = split("stdin stdout stderr printf vprintf puts putchar putchar_unlocked perror psignal " \
+				"error error_at_line warn warnx vwarn vwarnx err errx verr verrx syslog " \
+				"exit _exit _Exit quick_exit abort atexit __assert_fail " \
+				"getenv secure_getenv setenv putenv unsetenv clearenv environ __environ setlocale signal sigaction", w, " ")
+			for (i = 1; i <= n; i++) { bad[w[i]] = 1; bad["__" w[i] "_chk"] = 1 }
+		}
+		{ seen++ }
+		$NF in bad { print; found = 1 }
+		END { exit found || seen < 50 }' "$BATS_TEST_TMPDIR/nm"
+}
+
+@test "the library keeps no mutable globals" {
+	skip_without objdump
+	case $build in *-san) skip "sanitizers add variables of their own" ;; esac
+	objdump -t "$lib" >"$BATS_TEST_TMPDIR/symbols"
+	[ "$(grep -c 'F \.text' "$BATS_TEST_TMPDIR/symbols")" -gt 50 ]
+	awk '
+		/file format/ { member = $1 }
+		# objects; .data.rel.ro is constant once it is loaded
+		$0 ~ /[ \t]O[ \t]/ && $4 ~ /^(\.data|\.bss|\.tdata|\.tbss|\*COM\*)/ && $4 !~ /^\.data\.rel\.ro/ { print member, $NF; bad = 1 }
+		END { exit bad }' "$BATS_TEST_TMPDIR/symbols"
+}
