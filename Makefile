@@ -30,12 +30,13 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
 ALL_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -iquote . $(CPPFLAGS)
 ALL_CFLAGS   := -std=c17 $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(CFLAGS) $(SANFLAGS)
 ALL_LDFLAGS  := -Wl,-z,relro,-z,now $(LDFLAGS) $(SANFLAGS)
-LIBS := -lntfs-3g -lvhdi -lcurl -ljansson -lcrypto -lzstd -llzma -lz -lpthread
+LIBS := -lntfs-3g -lvhdi -lcurl -ljansson -lexpat -lcrypto -lzstd -llzma -lz -lpthread
 
 CMDS  := $(basename $(notdir $(wildcard cmd/vhd-*.c cmd/ckm-*.c)))
 PAGES := $(wildcard man/*.[1-8])
 UNIT  := $(basename $(notdir $(wildcard tests/unit/*.c)))
 TOOLS := $(basename $(notdir $(wildcard tests/tools/*.c)))
+PRELOADS := $(basename $(notdir $(wildcard tests/preload/*.c)))
 
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard libprep/*/*.c))
 LIB     := $(BUILD)/libprep.a
@@ -47,7 +48,7 @@ OBJ     := $(LIB_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/*.c tests/unit/
 
 all: $(CMDS:%=$(BUILD)/cmd/%)
 
-tests: all $(UNIT:%=$(BUILD)/tests/unit/%) $(TOOLS:%=$(BUILD)/tests/%)
+tests: all $(UNIT:%=$(BUILD)/tests/unit/%) $(TOOLS:%=$(BUILD)/tests/%) $(PRELOADS:%=$(BUILD)/tests/%.so)
 
 $(BUILD)/cmd/%: $(BUILD)/cmd/%.o $(CMD_OBJ) $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
@@ -58,6 +59,12 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 # Independent of the library on purpose: they make and judge what it works on.
 $(BUILD)/tests/%: $(BUILD)/tests/tools/%.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+# Loaded into the commands by LD_PRELOAD. Never sanitized: the program brings the sanitizer. Without
+# _FILE_OFFSET_BITS: then pwrite and pwrite64 are two names.
+$(BUILD)/tests/%.so: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=c17 $(WARN) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
 $(LIB): $(LIB_OBJ)
 	rm -f $@

@@ -14,6 +14,7 @@
 
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
+#include "libprep/base/pool.h"
 #include "libprep/base/spool.h"
 #include "libprep/disk/journal.h"
 #include "libprep/disk/overlay.h"
@@ -206,6 +207,12 @@ void cmd_option(struct cmd *cmd, int c)
 	case CMD_OPT_TMPDIR:
 		cmd->tmpdir = optarg;
 		break;
+	case CMD_OPT_PARENT:
+		if (cmd->parents.n == PREP_PARENT_DEPTH)
+			cmd_usage(cmd, "--parent: given too often");
+		cmd->parent[cmd->parents.n++] = optarg;
+		cmd->parents.path = cmd->parent;
+		break;
 	default:
 		/* getopt_long has said what is wrong. */
 		fprintf(stderr, "Try '%s --help'.\n", cmd->prog);
@@ -263,6 +270,15 @@ unsigned cmd_volume(const struct cmd *cmd, const char *text)
 
 	if (n < 1 || n > PREP_PARTITIONS_MAX)
 		cmd_usage(cmd, "--volume: a partition's number from 1 to %d, not %s", PREP_PARTITIONS_MAX, text);
+	return (unsigned)n;
+}
+
+unsigned cmd_jobs(const struct cmd *cmd, const char *text)
+{
+	const uint64_t n = cmd_number(cmd, "--jobs", text);
+
+	if (n < 1 || n > PREP_POOL_THREADS_MAX)
+		cmd_usage(cmd, "--jobs: 1 to %u, not %s", PREP_POOL_THREADS_MAX, text);
 	return (unsigned)n;
 }
 
@@ -326,16 +342,25 @@ static int open_stdin(struct cmd *cmd, struct prep_disk **ret, struct prep_err *
 		if (fd < 0)
 			return -1;
 	}
-	return prep_disk_open_fd(fd, "standard input", 0, ret, err);
+	return prep_disk_open_fd_chain(fd, "standard input", false, 0, &cmd->parents, ret, err);
 }
 
 int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct prep_disk **ret,
 		   struct prep_err *err)
 {
-	if (cmd_is_stdin(path) ? open_stdin(cmd, ret, err) < 0 : prep_disk_open(path, flags, ret, err) < 0)
+	if (cmd_is_stdin(path) ? open_stdin(cmd, ret, err) < 0
+			       : prep_disk_open_chain(path, flags, &cmd->parents, ret, err) < 0)
 		return -1;
 	cmd_notes(cmd, &(*ret)->notes);
 	return 0;
+}
+
+int cmd_refuse_child(const struct cmd *cmd, const struct prep_disk *d, const char *why,
+		     struct prep_err *err)
+{
+	if (!cmd->in_place || !d->differencing)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: a differencing disk: %s: -o FILE writes a disk of its own", d->name, why);
 }
 
 void cmd_check_edit(const struct cmd *cmd, const char *image)
@@ -388,7 +413,7 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 		return prep_fail(err, PREP_EREFUSED,
 				 "%s: the footer is marked as in a saved state: start the virtual machine and shut it down",
 				 edit->disk->name);
-	if (vhd != NULL)
+	if (vhd != NULL && vhd->footer.type == PREP_VHD_DYNAMIC)
 		edit->blocks_before = vhd->blocks_allocated;
 	if (prep_overlay_open(edit->disk, cmd->tmpdir, &edit->overlay, err) < 0 ||
 	    prep_volumes_open(edit->disk, &edit->volumes, err) < 0)
@@ -475,6 +500,22 @@ void cmd_print_json(const struct cmd *cmd, json_t *report)
 	json_dumpf(report, cmd_report(cmd), JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	fputc('\n', cmd_report(cmd));
 	json_decref(report);
+}
+
+json_t *cmd_json_text(const char *text)
+{
+	json_t *ret = json_string(text);
+	char *copy;
+
+	if (ret != NULL)
+		return ret;
+	copy = strdup(text);
+	for (char *p = copy; p != NULL && *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	ret = copy != NULL ? json_string(copy) : json_null();
+	free(copy);
+	return ret;
 }
 
 const char *cmd_size(uint64_t bytes)

@@ -29,12 +29,14 @@ struct cmd {
 	const char *output;    /* -o; NULL when not given */
 	const char *tmpdir;    /* --tmpdir, else $TMPDIR, else /var/tmp */
 	uint32_t time_stamp;   /* for new VHDs, seconds since 2000: $SOURCE_DATE_EPOCH, else 0 */
+	const char *parent[PREP_PARENT_DEPTH]; /* --parent */
+	struct prep_parents parents;
 
 	struct prep_progress progress; /* pass &cmd->progress to the library */
 };
 
 /* Options whose long names have no short one begin here; a command's own go on after CMD_OPT_OWN. */
-enum { CMD_OPT_TMPDIR = 256, CMD_OPT_OWN };
+enum { CMD_OPT_TMPDIR = 256, CMD_OPT_PARENT, CMD_OPT_OWN };
 
 /* Every command has these. */
 #define CMD_SHORT_COMMON "hVqvjp"
@@ -46,6 +48,12 @@ enum { CMD_OPT_TMPDIR = 256, CMD_OPT_OWN };
 	{ "json", no_argument, NULL, 'j' },                                    \
 	{ "progress", no_argument, NULL, 'p' },                                \
 	{ "tmpdir", required_argument, NULL, CMD_OPT_TMPDIR }
+
+/* Those that read an image by cmd_open_image have this. */
+#define CMD_LONG_PARENT { "parent", required_argument, NULL, CMD_OPT_PARENT }
+#define CMD_USAGE_PARENT                                                       \
+"      --parent FILE      where a parent of a differencing disk is now; may be\n" \
+"                         given for each of them\n"
 
 /* Those that write an image have these too. */
 #define CMD_SHORT_EDIT "nfio:"
@@ -78,6 +86,9 @@ uint32_t cmd_block_size(const struct cmd *cmd, const char *text);
 /* Parse --volume's partition number, or exit as cmd_usage. */
 unsigned cmd_volume(const struct cmd *cmd, const char *text);
 
+/* Parse --jobs's number of threads, or exit as cmd_usage. */
+unsigned cmd_jobs(const struct cmd *cmd, const char *text);
+
 /* "PROG: MESSAGE" on standard error. */
 void cmd_warn(const struct cmd *cmd, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -97,6 +108,10 @@ int cmd_finish(struct cmd *cmd, const struct prep_err *err);
  */
 int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct prep_disk **ret,
 		   struct prep_err *err);
+
+/* With -i, PREP_EREFUSED for a differencing disk: `why` says what would come of it. */
+int cmd_refuse_child(const struct cmd *cmd, const struct prep_disk *d, const char *why,
+		     struct prep_err *err);
 
 /* Whether path means standard input. */
 bool cmd_is_stdin(const char *path);
@@ -138,6 +153,9 @@ FILE *cmd_report(const struct cmd *cmd);
 
 /* Print a JSON report and release it. */
 void cmd_print_json(const struct cmd *cmd, json_t *report);
+
+/* A JSON string of bytes that need not be UTF-8: then what is beyond ASCII becomes '?'. */
+json_t *cmd_json_text(const char *text);
 
 /* "1.5 GiB": in one of eight buffers, used in turn. */
 const char *cmd_size(uint64_t bytes);

@@ -204,11 +204,13 @@ static void print_audit(const struct prep_fs_audit *a)
 		{ "clusters claimed outside the volume", a->outside },
 		{ "clusters claimed but marked free", a->claimed_free },
 		{ "clusters marked used but claimed by nobody", a->used_unclaimed },
+		{ "differences between copies of the FAT or boot sector", a->copies },
 		{ "records that cannot be read", a->unreadable },
 		{ "records whose bitmap bit is wrong", a->record_bitmap },
 		{ "directory entries that lead nowhere", a->dangling },
 		{ "names that no directory holds", a->orphans },
 		{ "wrong link counts", a->link_counts },
+		{ "files whose size and clusters contradict each other", a->sizes },
 	};
 
 	printf("    check:       %" PRIu64 " records, %" PRIu64 " files, %" PRIu64 " folders, %" PRIu64
@@ -227,9 +229,10 @@ static void print_volume(const struct opts *o, const struct prep_inspect *in,
 	const struct prep_partition *p = v->volume->part;
 	char id[37];
 
-	printf("  volume %u:    %s%s%s%s, %s at %" PRIu64, p->number,
+	printf("  volume %u:    %s%s%s%s%s, %s at %" PRIu64, p->number,
 	       v->volume->kind == PREP_FS_UNKNOWN ? prep_partition_type_name(&in->volumes->table, p)
 						  : prep_fs_kind_name(v->volume->kind),
+	       v->opened && v->volume->kind == PREP_FS_FAT ? v->info.version : "",
 	       v->opened && v->info.label[0] != '\0' ? " \"" : "", v->opened ? v->info.label : "",
 	       v->opened && v->info.label[0] != '\0' ? "\"" : "", cmd_size(p->len), p->off);
 	if (p->active)
@@ -318,15 +321,16 @@ static json_t *notes_json(const struct prep_notes *notes)
 
 static json_t *audit_json(const struct prep_fs_audit *a)
 {
-	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 		"sound", prep_fs_audit_clusters_sound(a) && prep_fs_audit_records_sound(a),
 		"crosslinked_clusters", (json_int_t)a->crosslinked, "outside_clusters", (json_int_t)a->outside,
 		"claimed_free_clusters", (json_int_t)a->claimed_free, "used_unclaimed_clusters",
-		(json_int_t)a->used_unclaimed, "bad_clusters", (json_int_t)a->bad, "records", (json_int_t)a->records,
+		(json_int_t)a->used_unclaimed, "bad_clusters", (json_int_t)a->bad, "differing_copies",
+		(json_int_t)a->copies, "records", (json_int_t)a->records,
 		"unreadable_records", (json_int_t)a->unreadable, "record_bitmap_errors", (json_int_t)a->record_bitmap,
 		"dangling_entries", (json_int_t)a->dangling, "orphaned_names", (json_int_t)a->orphans,
-		"wrong_link_counts", (json_int_t)a->link_counts, "files", (json_int_t)a->files, "folders",
-		(json_int_t)a->folders, "used_clusters", (json_int_t)a->used, "problems", notes_json(&a->problems));
+		"wrong_link_counts", (json_int_t)a->link_counts, "wrong_sizes", (json_int_t)a->sizes, "files",
+		(json_int_t)a->files, "folders", (json_int_t)a->folders, "used_clusters", (json_int_t)a->used, "problems", notes_json(&a->problems));
 }
 
 static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,

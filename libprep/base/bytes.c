@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/base/bytes.h"
 
+#include <string.h>
+
 bool prep_is_zero(const void *p, size_t len)
 {
 	const unsigned char *b = p;
@@ -27,6 +29,24 @@ size_t prep_zero_run(const void *p, size_t len, size_t unit, bool *zero)
 		n += next;
 	}
 	return n;
+}
+
+void prep_bit_fill(uint8_t *bits, uint64_t from, uint64_t len, bool value)
+{
+	const uint64_t end = from + len;
+
+	while (from < end) {
+		if ((from & 7) == 0 && end - from >= 8) {
+			memset(bits + (from >> 3), value ? 0xFF : 0, (size_t)((end - from) >> 3));
+			from = end & ~(uint64_t)7;
+			continue;
+		}
+		if (value)
+			bits[from >> 3] |= (uint8_t)(1u << (from & 7));
+		else
+			bits[from >> 3] &= (uint8_t)~(1u << (from & 7));
+		from++;
+	}
 }
 
 uint64_t prep_bit_next(const uint8_t *bits, uint64_t from, uint64_t end, bool value)

@@ -89,6 +89,9 @@ static inline void prep_bit_set(uint8_t *bits, uint64_t i)
 	bits[i >> 3] |= (uint8_t)(1u << (i & 7));
 }
 
+/* Give bits [from, from+len) the value. */
+void prep_bit_fill(uint8_t *bits, uint64_t from, uint64_t len, bool value);
+
 /* The first i in [from, end) whose bit is `value`, or end. */
 uint64_t prep_bit_next(const uint8_t *bits, uint64_t from, uint64_t end, bool value);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -118,6 +119,16 @@ int prep_file_sync_dir(const char *path, struct prep_err *err)
 	r = prep_file_sync(fd, path, err);
 	close(fd);
 	return r;
+}
+
+char *prep_file_beside(const char *path, const char *suffix)
+{
+	char *whole = realpath(path, NULL), *ret;
+
+	if (whole == NULL || asprintf(&ret, "%s%s", whole, suffix) < 0)
+		ret = NULL;
+	free(whole);
+	return ret;
 }
 
 uint64_t prep_file_extent(int fd, uint64_t off, uint64_t end, bool *hole)

@@ -31,6 +31,12 @@ int prep_file_sync(int fd, const char *name, struct prep_err *err);
 int prep_file_sync_dir(const char *path, struct prep_err *err);
 
 /*
+ * The name of what is kept beside the file `path`: that of the file it leads
+ * to, with `suffix` behind. The caller's, or NULL with errno.
+ */
+char *prep_file_beside(const char *path, const char *suffix);
+
+/*
  * The extent at off, which must be below end: *hole says whether it is a hole
  * of the host's file, the return value where it ends (at most end). File
  * systems without SEEK_HOLE show one extent of data.

@@ -12,15 +12,17 @@
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
 #include "libprep/disk/journal.h"
+#include "libprep/disk/parent.h"
 #include "libprep/disk/raw.h"
+#include "libprep/disk/undo_mark.h"
 #include "libprep/disk/vhd.h"
+#include "libprep/disk/vhdx.h"
 
 /* Formats that would otherwise pass for raw disks, by the bytes at an offset. */
 static const struct foreign {
 	size_t off, len;
 	const char *magic, *format;
 } foreign[] = {
-	{ 0, 8, "vhdxfile", "a VHDX disk, which this version cannot read" },
 	{ 0, 4, "QFI\xfb", "a QEMU qcow disk" },
 	{ 0, 4, "QED\0", "a QEMU QED disk" },
 	{ 0, 4, "KDMV", "a VMware disk" },
@@ -61,8 +63,92 @@ static int open_raw(int fd, const char *name, uint64_t size, struct prep_disk **
 	return 0;
 }
 
-static int open_image(int fd, const char *name, unsigned flags, struct prep_disk **ret,
-		      struct prep_err *err)
+/* An image that is being opened, and above it those whose parent it is. */
+struct link {
+	const struct link *above;
+	unsigned depth;
+	dev_t dev;
+	ino_t ino;
+};
+
+static int open_path(const char *path, unsigned flags, const struct prep_parents *parents,
+		     const struct link *above, struct prep_disk **ret, struct prep_err *err);
+
+bool prep_disk_id(const struct prep_disk *d, uint8_t id[16])
+{
+	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
+	const struct prep_vhdx_info *vhdx = prep_vhdx_disk_info(d);
+
+	if (vhd != NULL)
+		memcpy(id, vhd->footer.id, sizeof vhd->footer.id);
+	else if (vhdx != NULL)
+		memcpy(id, vhdx->id, sizeof vhdx->id);
+	return vhd != NULL || vhdx != NULL;
+}
+
+/* Not in the chain already, and not too deep in it. */
+static int check_link(const struct link *here, const char *name, struct prep_err *err)
+{
+	for (const struct link *l = here->above; l != NULL; l = l->above)
+		if (l->dev == here->dev && l->ino == here->ino)
+			return prep_fail(err, PREP_EREFUSED,
+					 "%s: a differencing disk that is, by its parents, its own parent: a loop", name);
+	if (here->depth > PREP_PARENT_DEPTH)
+		return prep_fail(err, PREP_EREFUSED, "%s: more than %d disks in a chain of parents", name,
+				 PREP_PARENT_DEPTH);
+	return 0;
+}
+
+/* A parent that was changed after its child was made no longer fits, though the id stays. */
+static void check_time(struct prep_disk *d, const char *path)
+{
+	const struct prep_vhd_info *child = prep_vhd_disk_info(d), *parent = prep_vhd_disk_info(d->parent);
+	const int64_t want = child != NULL ? child->header.parent_time_stamp : 0;
+	struct stat st;
+
+	if (want == 0 || parent->footer.time_stamp == want ||
+	    (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec == want + PREP_VHD_EPOCH))
+		return;
+	prep_note(&d->notes, "%s: its parent %s has another time stamp than when it was made: changed or copied since",
+		  d->name, path);
+}
+
+/* Find and open the parent of the differencing disk d. */
+static int open_parent(struct prep_disk *d, bool named, const struct prep_parents *parents,
+		       const struct link *here, struct prep_err *err)
+{
+	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
+	const struct prep_parent_ref *ref;
+	uint8_t id[16];
+	char *path;
+	int r;
+
+	if (!d->differencing)
+		return 0;
+	ref = vhd != NULL ? &vhd->parent : &prep_vhdx_disk_info(d)->parent;
+	if (prep_parent_find(d->name, named, ref, parents, vhd != NULL ? prep_vhd_peek : prep_vhdx_peek, &path, err) <
+	    0)
+		return -1;
+	r = open_path(path, 0, parents, here, &d->parent, err);
+	/* The file was closed in between. */
+	if (r == 0 && ((vhd != NULL) != (prep_vhd_disk_info(d->parent) != NULL) || !prep_disk_id(d->parent, id) ||
+		       memcmp(id, ref->id, sizeof id) != 0))
+		r = prep_fail(err, PREP_EREFUSED, "%s: changed while it was being opened", path);
+	if (r == 0 && d->parent->sector_size != d->sector_size)
+		r = prep_fail(err, PREP_EREFUSED, "%s: its parent %s has sectors of another size", d->name, path);
+	if (r == 0) {
+		check_time(d, path);
+		for (size_t i = 0; i < d->parent->notes.n; i++)
+			prep_note(&d->notes, "%s", d->parent->notes.text[i]);
+		prep_notes_clear(&d->parent->notes);
+	}
+	free(path);
+	return r;
+}
+
+/* The disk in fd by itself. */
+static int open_alone(int fd, const char *name, unsigned flags, struct link *here,
+		      struct prep_disk **ret, struct prep_err *err)
 {
 	struct stat st;
 	int r;
@@ -75,37 +161,81 @@ static int open_image(int fd, const char *name, unsigned flags, struct prep_disk
 		st.st_size = lseek(fd, 0, SEEK_END);
 	if (st.st_size <= 0)
 		return prep_fail(err, PREP_EREFUSED, "%s: empty", name);
+	here->dev = st.st_dev;
+	here->ino = st.st_ino;
+	if (check_link(here, name, err) < 0)
+		return -1;
 	if (prep_file_lock(fd, (flags & PREP_DISK_WRITE) != 0, name, err) < 0)
 		return -1;
 	r = prep_vhd_open(fd, name, (flags & PREP_DISK_WRITE) != 0, ret, err);
+	if (r == 0)
+		r = prep_vhdx_open(fd, name, (flags & PREP_DISK_WRITE) != 0, ret, err);
 	if (r != 0)
 		return r < 0 ? -1 : 0;
 	return open_raw(fd, name, (uint64_t)st.st_size, ret, err);
 }
 
-int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk **ret,
-		      struct prep_err *err)
+static int open_image(int fd, const char *name, bool named, unsigned flags,
+		      const struct prep_parents *parents, const struct link *above,
+		      struct prep_disk **ret, struct prep_err *err)
 {
-	*ret = NULL;
-	if (open_image(fd, name, flags, ret, err) < 0) {
+	struct link here = { .above = above, .depth = above != NULL ? above->depth + 1 : 1 };
+
+	if (open_alone(fd, name, flags, &here, ret, err) < 0) {
 		close(fd);
+		return -1;
+	}
+	if (!(flags & PREP_DISK_ALONE) && open_parent(*ret, named, parents, &here, err) < 0) {
+		prep_disk_close(*ret);
+		*ret = NULL;
 		return -1;
 	}
 	return 0;
 }
 
-int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, struct prep_err *err)
+/* Say which of `parents` is no parent of d: a mistake, perhaps. */
+static void note_strangers(struct prep_disk *d, const struct prep_parents *parents)
+{
+	for (size_t i = 0; parents != NULL && i < parents->n; i++) {
+		const struct prep_disk *p = d->parent;
+
+		while (p != NULL && strcmp(p->name, parents->path[i]) != 0)
+			p = p->parent;
+		if (p == NULL)
+			prep_note(&d->notes, "%s: not a parent of %s: not used", parents->path[i], d->name);
+	}
+}
+
+int prep_disk_open_fd_chain(int fd, const char *name, bool named, unsigned flags,
+			    const struct prep_parents *parents, struct prep_disk **ret,
+			    struct prep_err *err)
+{
+	*ret = NULL;
+	if (open_image(fd, name, named, flags, parents, NULL, ret, err) < 0)
+		return -1;
+	note_strangers(*ret, parents);
+	return 0;
+}
+
+int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk **ret,
+		      struct prep_err *err)
+{
+	return prep_disk_open_fd_chain(fd, name, false, flags, NULL, ret, err);
+}
+
+static int open_path(const char *path, unsigned flags, const struct prep_parents *parents,
+		     const struct link *above, struct prep_disk **ret, struct prep_err *err)
 {
 	int fd;
 
 	*ret = NULL;
 	for (;;) {
-		if (prep_journal_recover(path, err) < 0)
+		if (prep_journal_recover(path, parents, err) < 0)
 			return -1;
 		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
 		if (fd < 0)
 			return prep_fail_errno(err, "%s", path);
-		if (prep_disk_open_fd(fd, path, flags, ret, err) < 0)
+		if (open_image(fd, path, true, flags, parents, above, ret, err) < 0)
 			return -1;
 		/* A writer may have died between the first look and the lock. */
 		if (!prep_journal_waits(path))
@@ -113,6 +243,26 @@ int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, str
 		prep_disk_close(*ret);
 		*ret = NULL;
 	}
+}
+
+int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_parents *parents,
+			 struct prep_disk **ret, struct prep_err *err)
+{
+	if (open_path(path, flags, parents, NULL, ret, err) < 0)
+		return -1;
+	/* Now that it is locked, no undo disk can be made for it. */
+	if ((flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && prep_undo_mark_check(path, err) < 0) {
+		prep_disk_close(*ret);
+		*ret = NULL;
+		return -1;
+	}
+	note_strangers(*ret, parents);
+	return 0;
+}
+
+int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, struct prep_err *err)
+{
+	return prep_disk_open_chain(path, flags, NULL, ret, err);
 }
 
 static int check_range(const struct prep_disk *d, uint64_t off, uint64_t len, const char *what,
@@ -215,11 +365,51 @@ bool prep_disk_backing(struct prep_disk *d, uint64_t off, struct prep_backing *r
 	return off < d->size && d->ops->backing != NULL && d->ops->backing(d, off, ret);
 }
 
+int prep_disk_read_below(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err)
+{
+	unsigned char *p = buf;
+	size_t n = 0;
+
+	if (d->differencing && d->parent == NULL)
+		return prep_fail(err, PREP_EREFUSED, "%s: opened without its parent", d->name);
+	if (d->parent != NULL && off < d->parent->size)
+		n = (size_t)prep_min(len, d->parent->size - off);
+	if (n > 0 && prep_disk_read(d->parent, p, n, off, err) < 0)
+		return -1;
+	memset(p + n, 0, len - n);
+	return 0;
+}
+
+int prep_disk_extent_below(struct prep_disk *d, uint64_t off, uint64_t len, enum prep_extent_kind zeros,
+			   struct prep_extent *ret, struct prep_err *err)
+{
+	*ret = (struct prep_extent){ off, len, zeros };
+	if (d->parent == NULL || off >= d->parent->size)
+		return 0;
+	if (d->parent->ops->extent(d->parent, off, ret, err) < 0)
+		return -1;
+	ret->len = prep_min(ret->len, len);
+	if (ret->kind != PREP_EXTENT_DATA)
+		ret->kind = zeros;
+	return 0;
+}
+
+bool prep_disk_backing_below(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_backing *ret)
+{
+	if (d->parent == NULL || !prep_disk_backing(d->parent, off, ret))
+		return false;
+	ret->len = prep_min(ret->len, len);
+	return true;
+}
+
 void prep_disk_close(struct prep_disk *d)
 {
-	if (d == NULL)
-		return;
-	prep_notes_clear(&d->notes);
-	free(d->name);
-	d->ops->close(d);
+	while (d != NULL) {
+		struct prep_disk *parent = d->parent;
+
+		prep_notes_clear(&d->notes);
+		free(d->name);
+		d->ops->close(d);
+		d = parent;
+	}
 }

@@ -36,9 +36,10 @@ struct prep_backing {
 };
 
 struct prep_disk;
+struct prep_parents;
 
 struct prep_disk_ops {
-	const char *kind; /* "raw", "fixed", "dynamic", ...: what vhd-info calls it */
+	const char *kind; /* "raw", "fixed", "dynamic", "differencing", "vhdx", ...: what vhd-info calls it */
 
 	/* [off, off+len) lies inside the disk. */
 	int (*read)(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err);
@@ -69,21 +70,42 @@ struct prep_disk {
 	const struct prep_disk_ops *ops;
 	char *name;           /* what messages call it; owned */
 	uint64_t size;        /* bytes, a multiple of the sector size but for raw oddities */
-	uint32_t sector_size; /* logical: 512 in every kind so far */
+	uint32_t sector_size; /* logical: 512, or 4096 in some VHDX */
+	bool differencing;    /* where it holds nothing itself, its parent shows: */
+	struct prep_disk *parent; /* owned; NULL where there is none, or it was not opened */
 	struct prep_notes notes; /* what was odd when it was opened */
 };
 
 #define PREP_DISK_WRITE 1u /* open for writing, locked against every other user */
+#define PREP_DISK_ALONE 2u /* a differencing disk without its parent: only what it holds itself can be read */
+#define PREP_DISK_UNDO 4u  /* with PREP_DISK_WRITE: although an undo disk stands on it (undo_mark.h) */
 
 /*
  * Open the image in `path`, or in `fd` (which is then the disk's, closed even
  * on failure), whatever its format. Completes a change that a crash cut off
  * (journal.h) where path has one.
- * PREP_EREFUSED: not an image these commands take, or in use; PREP_EDAMAGED.
+ * PREP_EREFUSED: not an image these commands take, in use, or, for writing, the
+ * base of an undo disk; PREP_EDAMAGED.
  */
 int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, struct prep_err *err);
 int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk **ret,
 		      struct prep_err *err);
+
+/*
+ * The same where the parents of a differencing disk may be among `parents`
+ * (parent.h; NULL is allowed). Parents are opened for reading, whatever flags
+ * say; PREP_EREFUSED when one is not found, or the chain is a loop or too long.
+ * `named`: fd's name is a path, in whose folder parents may lie. A file of
+ * `parents` that is none of them is noted.
+ */
+int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_parents *parents,
+			 struct prep_disk **ret, struct prep_err *err);
+int prep_disk_open_fd_chain(int fd, const char *name, bool named, unsigned flags,
+			    const struct prep_parents *parents, struct prep_disk **ret,
+			    struct prep_err *err);
+
+/* The id by which children know a VHD or VHDX, in the order in which it is written; false for other kinds. */
+bool prep_disk_id(const struct prep_disk *d, uint8_t id[16]);
 
 /* The calls below check the range against the disk's size: PREP_EDAMAGED outside. */
 
@@ -93,7 +115,7 @@ int prep_disk_write(struct prep_disk *d, const void *buf, size_t len, uint64_t o
 
 /*
  * Make the range read as zeros. Reads first: what is zero already is not
- * written, and nothing is ever allocated. *changed: bytes that were not zero,
+ * written, and nothing is ever allocated but in a differencing disk, over data of its parent. *changed: bytes that were not zero,
  * in whole 4 KiB pages but at the ends.
  */
 int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *changed,
@@ -110,7 +132,18 @@ int prep_disk_extent(struct prep_disk *d, uint64_t off, uint64_t end, struct pre
 
 bool prep_disk_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret);
 
-/* NULL is allowed. */
+/*
+ * For kinds that may be differencing: what shows where the disk itself holds
+ * nothing: its parent, zeros beyond the parent's end and where there is none.
+ * `zeros` is what zeros count as in [off, off+len). Reading fails where a
+ * parent is needed and was not opened.
+ */
+int prep_disk_read_below(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err);
+int prep_disk_extent_below(struct prep_disk *d, uint64_t off, uint64_t len, enum prep_extent_kind zeros,
+			   struct prep_extent *ret, struct prep_err *err);
+bool prep_disk_backing_below(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_backing *ret);
+
+/* NULL is allowed. Closes the parents too. */
 void prep_disk_close(struct prep_disk *d);
 
 #endif

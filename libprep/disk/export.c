@@ -6,6 +6,7 @@
 #include "libprep/base/bytes.h"
 #include "libprep/disk/vhd.h"
 #include "libprep/disk/vhd_write.h"
+#include "libprep/disk/vhdx.h"
 
 #define BUFFER (1 * PREP_MIB)
 #define ZERO_UNIT 4096
@@ -26,14 +27,28 @@ int prep_export_same(struct prep_disk *d, uint32_t time_stamp, struct prep_expor
 {
 	const struct prep_vhd_info *info = prep_vhd_disk_info(d);
 
-	*ret = (struct prep_export){ .format = PREP_FORMAT_RAW, .block_size = PREP_VHD_BLOCK_SIZE_DEFAULT };
+	*ret = (struct prep_export){ .format = PREP_FORMAT_RAW, .block_size = prep_vhd_block_size(d) };
 	if (info != NULL && info->footer.type == PREP_VHD_FIXED)
 		ret->format = PREP_FORMAT_FIXED;
-	if (info != NULL && info->footer.type == PREP_VHD_DYNAMIC) {
+	else if (info != NULL || prep_vhdx_disk_info(d) != NULL)
 		ret->format = PREP_FORMAT_DYNAMIC;
-		ret->block_size = info->header.block_size;
-	}
 	return prep_vhd_identity(d, time_stamp, &ret->identity, err);
+}
+
+uint64_t prep_export_size(const struct prep_disk *d, const struct prep_export *how)
+{
+	return how->align != 0 ? (d->size + how->align - 1) / how->align * how->align : d->size;
+}
+
+int prep_export_check(const struct prep_disk *d, const struct prep_export *how, struct prep_err *err)
+{
+	if (how->format == PREP_FORMAT_RAW)
+		return 0;
+	if (d->sector_size != PREP_VHD_SECTOR)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: a disk with sectors of %u bytes cannot be a VHD, whose sectors have 512 ('vhd-compact --to raw' makes a raw disk of it)",
+				 d->name, d->sector_size);
+	return prep_vhd_size_check(prep_export_size(d, how), d->name, err);
 }
 
 static int put_zeros(struct export *x, uint64_t len, struct prep_err *err)
@@ -235,7 +250,7 @@ int prep_export_estimate(struct prep_disk *d, const struct prep_export *how, uin
 
 	if (x.buf == NULL)
 		return prep_fail_nomem(err);
-	if (how->format != PREP_FORMAT_RAW && prep_vhd_size_check(d->size, d->name, err) < 0) {
+	if (prep_export_check(d, how, err) < 0) {
 		free(x.buf);
 		return -1;
 	}
@@ -292,6 +307,21 @@ out:
 	return r;
 }
 
+static int export_flat(struct export *x, struct prep_err *err)
+{
+	struct prep_vhd_footer identity = x->how->identity;
+	const uint64_t size = prep_export_size(x->d, x->how);
+
+	if (put_range(x, 0, x->d->size, err) < 0 || put_zeros(x, size - x->d->size, err) < 0)
+		return -1;
+	if (x->how->format != PREP_FORMAT_FIXED)
+		return 0;
+	/* A disk that grew has the geometry of its new size; its original size stays what it was. */
+	if (size != x->d->size)
+		prep_vhd_geometry(size, &identity.cylinders, &identity.heads, &identity.sectors);
+	return prep_vhd_write_fixed_footer(x->out, &identity, size, err);
+}
+
 int prep_export(struct prep_disk *d, struct prep_output *out, const struct prep_export *how,
 		struct prep_export_report *report, const struct prep_progress *progress,
 		struct prep_err *err)
@@ -305,15 +335,9 @@ int prep_export(struct prep_disk *d, struct prep_output *out, const struct prep_
 	*report = (struct prep_export_report){ 0 };
 	if (x.buf == NULL)
 		return prep_fail_nomem(err);
-	if (how->format == PREP_FORMAT_DYNAMIC) {
-		r = export_dynamic(&x, err);
-	} else {
-		r = how->format == PREP_FORMAT_FIXED ? prep_vhd_size_check(d->size, d->name, err) : 0;
-		if (r == 0)
-			r = put_range(&x, 0, d->size, err);
-		if (r == 0 && how->format == PREP_FORMAT_FIXED)
-			r = prep_vhd_write_fixed_footer(out, &how->identity, d->size, err);
-	}
+	r = prep_export_check(d, how, err);
+	if (r == 0)
+		r = how->format == PREP_FORMAT_DYNAMIC ? export_dynamic(&x, err) : export_flat(&x, err);
 	free(x.buf);
 	return r;
 }

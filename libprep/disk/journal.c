@@ -25,6 +25,7 @@
  * It never leaves the machine and is read by the version that wrote it.
  */
 #define MAGIC "prepjrn1"
+#define JOURNAL_SUFFIX ".prep-journal"
 #define HEADER_SIZE 32
 #define RECORD_SIZE 24
 #define DIGEST_SIZE 32
@@ -65,16 +66,6 @@ static int sha_start(EVP_MD_CTX **sha, struct prep_err *err)
 	if (*sha == NULL || EVP_DigestInit_ex(*sha, EVP_sha256(), NULL) != 1)
 		return prep_fail_nomem(err);
 	return 0;
-}
-
-static char *journal_path(const char *path)
-{
-	char *whole = realpath(path, NULL), *ret;
-
-	if (whole == NULL || asprintf(&ret, "%s.prep-journal", whole) < 0)
-		ret = NULL;
-	free(whole);
-	return ret;
 }
 
 /* Digest of the pages at the given offsets of d: what an image is known by while it changes elsewhere. */
@@ -313,7 +304,7 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 			const struct prep_progress *progress, struct prep_err *err)
 {
 	struct prep_disk *d = prep_overlay_base(overlay);
-	char *name = journal_path(path);
+	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
 	struct prep_err first = PREP_ERR_INIT;
 	struct journal j = { .s.fd = -1 };
 	struct stat st;
@@ -350,16 +341,16 @@ static bool waits(const char *name)
 
 bool prep_journal_waits(const char *path)
 {
-	char *name = journal_path(path);
+	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
 	const bool r = waits(name);
 
 	free(name);
 	return r;
 }
 
-int prep_journal_recover(const char *path, struct prep_err *err)
+int prep_journal_recover(const char *path, const struct prep_parents *parents, struct prep_err *err)
 {
-	char *name = journal_path(path);
+	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
 	struct journal j = { .s.fd = -1 };
 	struct prep_disk *d;
 	uint64_t zeroed;
@@ -376,7 +367,7 @@ int prep_journal_recover(const char *path, struct prep_err *err)
 			      path, name, strerror(errno));
 		goto out;
 	}
-	r = prep_disk_open_fd(fd, path, PREP_DISK_WRITE, &d, err);
+	r = prep_disk_open_fd_chain(fd, path, true, PREP_DISK_WRITE, parents, &d, err);
 	if (r < 0)
 		goto out;
 	/* Now that the image is locked: who had it before may have finished on its own. */

@@ -346,6 +346,18 @@ int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, ui
 	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, true, 0, from }, err);
 }
 
+/* Copy a part of the base to another; what is zero takes no room there. */
+static int settle(struct prep_disk *base, uint64_t to, uint64_t from, uint64_t len, unsigned char *buf,
+		  struct prep_err *err)
+{
+	uint64_t ignored;
+
+	if (prep_disk_read(base, buf, (size_t)len, from, err) < 0)
+		return -1;
+	return prep_is_zero(buf, (size_t)len) ? prep_disk_zero(base, to, len, &ignored, err)
+					      : prep_disk_write(base, buf, (size_t)len, to, err);
+}
+
 int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *progress,
 			struct prep_err *err)
 {
@@ -364,8 +376,7 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 
 		for (uint64_t off = c->off, n; c->copy && off < c->end; off += n) {
 			n = prep_min(PREP_MIB, c->end - off);
-			if (prep_disk_read(o->base, buf, (size_t)n, c->from + (off - c->off), err) < 0 ||
-			    prep_disk_write(o->base, buf, (size_t)n, off, err) < 0)
+			if (settle(o->base, off, c->from + (off - c->off), n, buf, err) < 0)
 				goto out;
 			done += n;
 			if (prep_progress(progress, "moving", done, total, err) < 0)
@@ -382,6 +393,23 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 out:
 	free(buf);
 	return r;
+}
+
+int prep_overlay_tidy(struct prep_disk *overlay, struct prep_err *err)
+{
+	struct overlay *o = overlay_of(overlay);
+	const uint64_t pages = (overlay->size + PAGE - 1) / PAGE;
+	unsigned char now[PAGE], below[PAGE];
+
+	for (uint64_t p = next_page(o, 0, pages); p < pages; p = next_page(o, p + 1, pages)) {
+		const size_t len = (size_t)prep_min(PAGE, overlay->size - p * PAGE);
+
+		if (slot_read(o, slot_of(o, p), now, len, 0, err) < 0 || read_below(o, below, len, p * PAGE, err) < 0)
+			return -1;
+		if (memcmp(now, below, len) == 0)
+			o->leaf[p / LEAF_PAGES]->slot[p % LEAF_PAGES] = 0;
+	}
+	return 0;
 }
 
 static int overlay_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_err *err)

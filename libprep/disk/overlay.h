@@ -48,6 +48,9 @@ int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, ui
 int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *progress,
 			struct prep_err *err);
 
+/* Forget changed pages that hold what would be there without them. */
+int prep_overlay_tidy(struct prep_disk *overlay, struct prep_err *err);
+
 /* The first change at or after off: 1 and *ret, or 0 when there is none. */
 int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_overlay_change *ret,
 			struct prep_err *err);

@@ -9,6 +9,7 @@
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
 #include "libprep/disk/raw.h"
+#include "libprep/disk/vhd_diff.h"
 
 /* Block data starts on such offsets of the file, as Windows lays it out since version 8. */
 #define DATA_ALIGN 4096u
@@ -64,6 +65,29 @@ static bool sectors_set(const uint8_t *bitmap, uint32_t first, uint32_t n)
 	return true;
 }
 
+/*
+ * Where the run of sectors ends whose bits are all as that of the sector at `at`
+ * (all in bytes of the block, at < end): *set says how.
+ */
+static uint64_t bitmap_run(const uint8_t *bitmap, uint64_t at, uint64_t end, bool *set)
+{
+	const uint32_t last = (uint32_t)((end + PREP_VHD_SECTOR - 1) / PREP_VHD_SECTOR);
+	uint32_t s = (uint32_t)(at / PREP_VHD_SECTOR);
+	uint8_t same;
+
+	*set = sectors_set(bitmap, s, 1);
+	same = *set ? 0xFF : 0;
+	while (s < last) {
+		if (s % 8 == 0 && bitmap[s / 8] == same)
+			s += 8;
+		else if (sectors_set(bitmap, s, 1) == *set)
+			s++;
+		else
+			break;
+	}
+	return prep_min((uint64_t)s * PREP_VHD_SECTOR, end);
+}
+
 static int read_bitmap(struct vhd *v, uint32_t block, uint8_t **ret, struct prep_err *err)
 {
 	*ret = malloc(v->bitmap_size);
@@ -93,26 +117,27 @@ static int bitmap_state(struct vhd *v, uint32_t block, struct prep_err *err)
 	return v->bitmaps[block];
 }
 
-/* Clear the sectors of buf, read from `at` in the block, whose bits are clear. */
-static int mask_sectors(struct vhd *v, uint32_t block, unsigned char *buf, size_t len, uint64_t at,
+/* Read [at, at+len) of an allocated block of which not all sectors are the disk's own. */
+static int read_partial(struct vhd *v, uint32_t block, unsigned char *buf, size_t len, uint64_t at,
 			struct prep_err *err)
 {
+	const uint64_t end = at + len;
 	uint8_t *bitmap;
+	int r = read_bitmap(v, block, &bitmap, err);
 
-	if (read_bitmap(v, block, &bitmap, err) < 0)
+	if (r < 0)
 		return -1;
-	while (len > 0) {
-		const uint32_t sector = (uint32_t)(at / PREP_VHD_SECTOR);
-		const size_t n = (size_t)prep_min(len, PREP_VHD_SECTOR - at % PREP_VHD_SECTOR);
+	while (at < end && r == 0) {
+		bool own;
+		const size_t n = (size_t)(bitmap_run(bitmap, at, end, &own) - at);
 
-		if (!sectors_set(bitmap, sector, 1))
-			memset(buf, 0, n);
+		r = own ? prep_file_pread(v->fd, buf, n, block_data_offset(v, block) + at, v->disk.name, err)
+			: prep_disk_read_below(&v->disk, buf, n, (uint64_t)block * v->block_size + at, err);
 		buf += n;
 		at += n;
-		len -= n;
 	}
 	free(bitmap);
-	return 0;
+	return r;
 }
 
 static int dynamic_read(struct prep_disk *d, void *buf, size_t len, uint64_t off,
@@ -127,13 +152,15 @@ static int dynamic_read(struct prep_disk *d, void *buf, size_t len, uint64_t off
 		const size_t n = (size_t)prep_min(len, v->block_size - at);
 
 		if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
-			memset(p, 0, n);
+			if (prep_disk_read_below(d, p, n, off, err) < 0)
+				return -1;
 		} else {
 			const int state = bitmap_state(v, block, err);
 
 			if (state < 0 ||
-			    prep_file_pread(v->fd, p, n, block_data_offset(v, block) + at, d->name, err) < 0 ||
-			    (state == BITMAP_PARTIAL && mask_sectors(v, block, p, n, at, err) < 0))
+			    (state == BITMAP_PARTIAL
+				     ? read_partial(v, block, p, n, at, err)
+				     : prep_file_pread(v->fd, p, n, block_data_offset(v, block) + at, d->name, err)) < 0)
 				return -1;
 		}
 		p += n;
@@ -143,33 +170,49 @@ static int dynamic_read(struct prep_disk *d, void *buf, size_t len, uint64_t off
 	return 0;
 }
 
+/*
+ * How far the sectors from `at` on in an allocated block are all the disk's own, or
+ * all not: *n bytes, inside the disk.
+ */
+static int own_run(struct vhd *v, uint32_t block, uint64_t at, uint64_t *n, bool *own,
+		   struct prep_err *err)
+{
+	const int state = bitmap_state(v, block, err);
+	uint8_t *bitmap;
+
+	*own = true;
+	*n = block_bytes(v, block) - at;
+	if (state != BITMAP_PARTIAL)
+		return state < 0 ? -1 : 0;
+	if (read_bitmap(v, block, &bitmap, err) < 0)
+		return -1;
+	*n = bitmap_run(bitmap, at, block_bytes(v, block), own) - at;
+	free(bitmap);
+	return 0;
+}
+
 static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
 			  struct prep_err *err)
 {
 	struct vhd *v = vhd_of(d);
 	uint32_t block = (uint32_t)(off / v->block_size);
 	const uint64_t at = off % v->block_size;
-	uint64_t end, base;
-	bool hole;
-	int state;
+	uint64_t end, base, n;
+	bool hole, own;
 
 	if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
 		do
 			block++;
 		while ((uint64_t)block * v->block_size < d->size && v->bat[block] == PREP_VHD_BAT_UNUSED);
 		end = prep_min((uint64_t)block * v->block_size, d->size);
-		*ret = (struct prep_extent){ off, end - off, PREP_EXTENT_HOLE };
-		return 0;
+		return prep_disk_extent_below(d, off, end - off, PREP_EXTENT_HOLE, ret, err);
 	}
-	state = bitmap_state(v, block, err);
-	if (state < 0)
+	if (own_run(v, block, at, &n, &own, err) < 0)
 		return -1;
-	if (state == BITMAP_PARTIAL) {
-		*ret = (struct prep_extent){ off, block_bytes(v, block) - at, PREP_EXTENT_DATA };
-		return 0;
-	}
+	if (!own)
+		return prep_disk_extent_below(d, off, n, PREP_EXTENT_ZERO, ret, err);
 	base = block_data_offset(v, block);
-	end = prep_file_extent(v->fd, base + at, base + block_bytes(v, block), &hole);
+	end = prep_file_extent(v->fd, base + at, base + at + n, &hole);
 	*ret = (struct prep_extent){ off, end - base - at, hole ? PREP_EXTENT_ZERO : PREP_EXTENT_DATA };
 	return 0;
 }
@@ -178,15 +221,18 @@ static bool dynamic_backing(struct prep_disk *d, uint64_t off, struct prep_backi
 {
 	struct vhd *v = vhd_of(d);
 	const uint32_t block = (uint32_t)(off / v->block_size);
+	const uint64_t at = off % v->block_size;
+	uint64_t n = block_bytes(v, block) - at;
 	struct prep_err err = PREP_ERR_INIT;
+	bool own = false;
 
-	if (v->bat[block] == PREP_VHD_BAT_UNUSED || bitmap_state(v, block, &err) != BITMAP_FULL)
+	if (v->bat[block] != PREP_VHD_BAT_UNUSED && own_run(v, block, at, &n, &own, &err) < 0)
 		return false;
-	*ret = (struct prep_backing){
-		v->fd, d->name, block_data_offset(v, block) + off % v->block_size,
-		block_bytes(v, block) - off % v->block_size,
-	};
-	return true;
+	if (own) {
+		*ret = (struct prep_backing){ v->fd, d->name, block_data_offset(v, block) + at, n };
+		return true;
+	}
+	return prep_disk_backing_below(d, off, n, ret);
 }
 
 /*
@@ -237,7 +283,8 @@ static int allocate_block(struct vhd *v, uint32_t block, struct prep_err *err)
 	bitmap = malloc(v->bitmap_size);
 	if (bitmap == NULL)
 		return prep_fail_nomem(err);
-	memset(bitmap, 0xFF, v->bitmap_size);
+	/* The new block of a differencing disk shows its parent until something is written. */
+	memset(bitmap, v->disk.differencing ? 0 : 0xFF, v->bitmap_size);
 	prep_vhd_footer_encode(&v->info.footer, footer);
 	put_be32(entry, (uint32_t)sector);
 	r = prep_file_pwrite(v->fd, footer, sizeof footer, file_end - sizeof footer, v->disk.name, err);
@@ -255,10 +302,58 @@ static int allocate_block(struct vhd *v, uint32_t block, struct prep_err *err)
 	if (r < 0)
 		return -1;
 	v->bat[block] = (uint32_t)sector;
-	v->bitmaps[block] = BITMAP_FULL;
+	v->bitmaps[block] = v->disk.differencing ? BITMAP_PARTIAL : BITMAP_FULL;
 	v->data_end = end;
 	v->info.blocks_allocated++;
 	return 0;
+}
+
+/* Put what shows from below into a sector of an allocated block that is not the disk's own yet. */
+static int copy_up(struct vhd *v, uint32_t block, const uint8_t *bitmap, uint32_t sector, struct prep_err *err)
+{
+	const uint64_t at = (uint64_t)sector * PREP_VHD_SECTOR;
+	uint8_t buf[PREP_VHD_SECTOR];
+
+	if (sectors_set(bitmap, sector, 1))
+		return 0;
+	if (prep_disk_read_below(&v->disk, buf, sizeof buf, (uint64_t)block * v->block_size + at, err) < 0)
+		return -1;
+	return prep_file_pwrite(v->fd, buf, sizeof buf, block_data_offset(v, block) + at, v->disk.name, err);
+}
+
+/*
+ * Write [at, at+n) of a block of a differencing disk, zeros where p is NULL: first
+ * the data, then the bits that make its sectors the disk's own, so that until
+ * then everything reads as before.
+ */
+static int write_own(struct vhd *v, uint32_t block, const unsigned char *p, uint64_t n, uint64_t at,
+		     struct prep_err *err)
+{
+	const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR);
+	const uint64_t end = at + n, data = block_data_offset(v, block) + at;
+	const uint32_t first = (uint32_t)(at / PREP_VHD_SECTOR);
+	const uint32_t last = (uint32_t)((end + PREP_VHD_SECTOR - 1) / PREP_VHD_SECTOR);
+	uint8_t *bitmap;
+	int r = read_bitmap(v, block, &bitmap, err);
+
+	if (r < 0)
+		return -1;
+	if (at % PREP_VHD_SECTOR != 0)
+		r = copy_up(v, block, bitmap, first, err);
+	if (r == 0 && end % PREP_VHD_SECTOR != 0)
+		r = copy_up(v, block, bitmap, last - 1, err);
+	if (r == 0)
+		r = p != NULL ? prep_file_pwrite(v->fd, p, (size_t)n, data, v->disk.name, err)
+			      : prep_file_zero(v->fd, data, n, v->disk.name, err);
+	if (r == 0 && !sectors_set(bitmap, first, last - first)) {
+		for (uint32_t s = first; s < last; s++)
+			bitmap[s / 8] |= (uint8_t)(0x80 >> s % 8);
+		r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name, err);
+		if (r == 0)
+			v->bitmaps[block] = sectors_set(bitmap, 0, sectors) ? BITMAP_FULL : BITMAP_PARTIAL;
+	}
+	free(bitmap);
+	return r;
 }
 
 static int dynamic_write(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
@@ -272,7 +367,11 @@ static int dynamic_write(struct prep_disk *d, const void *buf, size_t len, uint6
 		const uint64_t at = off % v->block_size;
 		const size_t n = (size_t)prep_min(len, v->block_size - at);
 
-		if (v->bat[block] != PREP_VHD_BAT_UNUSED || !prep_is_zero(p, n)) {
+		if (v->disk.differencing) {
+			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
+			    write_own(v, block, p, n, at, err) < 0)
+				return -1;
+		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED || !prep_is_zero(p, n)) {
 			if (v->bat[block] == PREP_VHD_BAT_UNUSED ? allocate_block(v, block, err) < 0
 								 : complete_bitmap(v, block, err) < 0)
 				return -1;
@@ -295,9 +394,15 @@ static int dynamic_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct 
 		const uint64_t at = off % v->block_size;
 		const uint64_t n = prep_min(len, v->block_size - at);
 
-		if (v->bat[block] != PREP_VHD_BAT_UNUSED &&
-		    prep_file_zero(v->fd, block_data_offset(v, block) + at, n, d->name, err) < 0)
+		if (v->disk.differencing) {
+			/* Zeros that are not the disk's own would let the parent's data show. */
+			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
+			    write_own(v, block, NULL, n, at, err) < 0)
+				return -1;
+		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED &&
+			   prep_file_zero(v->fd, block_data_offset(v, block) + at, n, d->name, err) < 0) {
 			return -1;
+		}
 		off += n;
 		len -= n;
 	}
@@ -315,12 +420,24 @@ static void dynamic_close(struct prep_disk *d)
 
 	free(v->bat);
 	free((void *)v->bitmaps);
+	prep_parent_clear(&v->info.parent);
 	close(v->fd);
 	free(v);
 }
 
 static const struct prep_disk_ops dynamic_ops = {
 	.kind = "dynamic",
+	.read = dynamic_read,
+	.write = dynamic_write,
+	.zero = dynamic_zero,
+	.extent = dynamic_extent,
+	.backing = dynamic_backing,
+	.flush = vhd_flush,
+	.close = dynamic_close,
+};
+
+static const struct prep_disk_ops differencing_ops = {
+	.kind = "differencing",
 	.read = dynamic_read,
 	.write = dynamic_write,
 	.zero = dynamic_zero,
@@ -463,6 +580,15 @@ static int check_bat(struct vhd *v, uint64_t data_limit, struct prep_err *err)
 	if (sorted == NULL)
 		return prep_fail_nomem(err);
 	v->data_end = prep_max(bat_end, metadata[1].end);
+	for (unsigned i = 0; v->disk.differencing && i < PREP_VHD_LOCATORS; i++) {
+		const struct prep_vhd_locator *l = &v->info.header.locator[i];
+		uint64_t used;
+		const uint64_t space = prep_vhd_diff_locator_space(l, &used);
+
+		/* New blocks go behind the names of the parent; a locator outside the file has none. */
+		if (used > 0 && l->off <= data_limit && used <= data_limit - l->off)
+			v->data_end = prep_max(v->data_end, prep_min(l->off + space, data_limit));
+	}
 	for (uint32_t i = 0; i < v->info.header.bat_entries; i++) {
 		const uint64_t off = (uint64_t)v->bat[i] * PREP_VHD_SECTOR;
 
@@ -573,15 +699,18 @@ int prep_vhd_open(int fd, const char *name, bool write, struct prep_disk **ret,
 	}
 	v->disk.size = v->info.footer.current_size;
 	v->disk.sector_size = PREP_VHD_SECTOR;
+	v->disk.differencing = v->info.footer.type == PREP_VHD_DIFFERENCING;
 	if (v->info.footer.type == PREP_VHD_FIXED) {
 		v->disk.ops = &fixed_ops;
 		r = open_fixed(v, data_limit, err);
 	} else {
-		v->disk.ops = &dynamic_ops;
+		v->disk.ops = v->disk.differencing ? &differencing_ops : &dynamic_ops;
 		r = open_dynamic(v, data_limit, err);
 	}
 	if (r < 0)
 		goto fail;
+	if (v->disk.differencing)
+		prep_vhd_diff_names(fd, name, &v->info.header, data_limit, &v->info.parent, &v->disk.notes);
 	*ret = &v->disk;
 	return 1;
 fail:
@@ -595,9 +724,55 @@ fail:
 
 const struct prep_vhd_info *prep_vhd_disk_info(const struct prep_disk *d)
 {
-	if (d->ops != &dynamic_ops && d->ops != &fixed_ops)
+	if (d->ops != &dynamic_ops && d->ops != &differencing_ops && d->ops != &fixed_ops)
 		return NULL;
 	return &((const struct vhd *)d)->info;
+}
+
+int prep_vhd_peek(int fd, uint8_t id[16])
+{
+	const off_t file_size = lseek(fd, 0, SEEK_END);
+	struct vhd v = { .fd = fd, .disk.name = (char[]){ "" } };
+	struct prep_err ignored = PREP_ERR_INIT;
+	uint64_t data_limit;
+	const bool found = file_size > 0 && find_footer(&v, (uint64_t)file_size, &data_limit, &ignored) > 0;
+
+	prep_notes_clear(&v.disk.notes);
+	if (found)
+		memcpy(id, v.info.footer.id, sizeof v.info.footer.id);
+	return found;
+}
+
+uint32_t prep_vhd_block_size(const struct prep_disk *d)
+{
+	const struct prep_vhd_info *info = prep_vhd_disk_info(d);
+
+	return info != NULL && info->footer.type != PREP_VHD_FIXED ? info->header.block_size
+								   : PREP_VHD_BLOCK_SIZE_DEFAULT;
+}
+
+int prep_vhd_next_own(struct prep_disk *d, uint64_t off, uint64_t *start, uint64_t *len,
+		      struct prep_err *err)
+{
+	struct vhd *v = vhd_of(d);
+	bool own;
+
+	while (off < d->size) {
+		const uint32_t block = (uint32_t)(off / v->block_size);
+
+		if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
+			off = (uint64_t)(block + 1) * v->block_size;
+			continue;
+		}
+		if (own_run(v, block, off % v->block_size, len, &own, err) < 0)
+			return -1;
+		if (own) {
+			*start = off;
+			return 1;
+		}
+		off += *len;
+	}
+	return 0;
 }
 
 bool prep_vhd_block_allocated(const struct prep_disk *d, uint32_t i)

@@ -5,6 +5,8 @@
 
 #define FOOTER_CHECKSUM 64
 #define HEADER_CHECKSUM 36
+#define HEADER_LOCATORS 576
+#define LOCATOR_SIZE 24
 
 static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
 {
@@ -75,6 +77,15 @@ bool prep_vhd_header_decode(const uint8_t *p, struct prep_vhd_header *ret)
 		.checksum_ok = get_be32(p + HEADER_CHECKSUM) == checksum(p, PREP_VHD_HEADER_SIZE, HEADER_CHECKSUM),
 	};
 	memcpy(ret->parent_id, p + 40, 16);
+	memcpy(ret->parent_name, p + 64, sizeof ret->parent_name);
+	for (unsigned i = 0; i < PREP_VHD_LOCATORS; i++) {
+		const uint8_t *l = p + HEADER_LOCATORS + i * LOCATOR_SIZE;
+
+		memcpy(ret->locator[i].code, l, 4);
+		ret->locator[i].space = get_be32(l + 4);
+		ret->locator[i].length = get_be32(l + 8);
+		ret->locator[i].off = get_be64(l + 16);
+	}
 	return true;
 }
 
@@ -89,15 +100,21 @@ void prep_vhd_header_encode(const struct prep_vhd_header *h, uint8_t *p)
 	put_be32(p + 32, h->block_size);
 	memcpy(p + 40, h->parent_id, 16);
 	put_be32(p + 56, h->parent_time_stamp);
+	memcpy(p + 64, h->parent_name, sizeof h->parent_name);
+	for (unsigned i = 0; i < PREP_VHD_LOCATORS; i++) {
+		uint8_t *l = p + HEADER_LOCATORS + i * LOCATOR_SIZE;
+
+		memcpy(l, h->locator[i].code, 4);
+		put_be32(l + 4, h->locator[i].space);
+		put_be32(l + 8, h->locator[i].length);
+		put_be64(l + 16, h->locator[i].off);
+	}
 	put_be32(p + HEADER_CHECKSUM, checksum(p, PREP_VHD_HEADER_SIZE, HEADER_CHECKSUM));
 }
 
 int prep_vhd_footer_check(const struct prep_vhd_footer *f, const char *name, struct prep_err *err)
 {
-	if (f->type == PREP_VHD_DIFFERENCING)
-		return prep_fail(err, PREP_EREFUSED,
-				 "%s: a differencing disk: it needs its parent, which this version cannot read", name);
-	if (f->type != PREP_VHD_FIXED && f->type != PREP_VHD_DYNAMIC)
+	if (f->type != PREP_VHD_FIXED && f->type != PREP_VHD_DYNAMIC && f->type != PREP_VHD_DIFFERENCING)
 		return prep_fail(err, PREP_EREFUSED, "%s: VHD of unknown type %u", name, f->type);
 	if (f->current_size == 0 || f->current_size % PREP_VHD_SECTOR != 0 || f->current_size > (uint64_t)64 << 40)
 		return prep_fail(err, PREP_EDAMAGED, "%s: VHD footer: a disk of %llu bytes", name,

@@ -23,6 +23,8 @@
 #define PREP_VHD_BLOCK_SIZE_MAX (256u << 20)
 /* 2040 GiB: what Windows takes; sector numbers in the BAT have 32 bits. */
 #define PREP_VHD_SIZE_MAX ((uint64_t)2040 << 30)
+/* Time stamps count seconds from 2000-01-01 00:00 UTC: that, in seconds since 1970. */
+#define PREP_VHD_EPOCH 946684800
 /* The dynamic header's place in every file that Windows, and this library, writes. */
 #define PREP_VHD_HEADER_OFFSET 512u
 #define PREP_VHD_BAT_OFFSET 1536u
@@ -46,6 +48,15 @@ struct prep_vhd_footer {
 	bool checksum_ok;       /* set by decoding */
 };
 
+/* Where a differencing disk keeps one of the names of its parent. */
+#define PREP_VHD_LOCATORS 8
+struct prep_vhd_locator {
+	char code[4];           /* "W2ku", "W2ru", "MacX", ...; all zero where unused */
+	uint32_t space;         /* bytes on real files, sectors by the specification */
+	uint32_t length;        /* bytes */
+	uint64_t off;           /* from the file's start */
+};
+
 struct prep_vhd_header {
 	uint64_t bat_offset;    /* bytes from the file's start */
 	uint32_t version;
@@ -53,6 +64,8 @@ struct prep_vhd_header {
 	uint32_t block_size;    /* bytes */
 	uint8_t parent_id[16];
 	uint32_t parent_time_stamp;
+	uint8_t parent_name[512]; /* UTF-16, big-endian by the specification */
+	struct prep_vhd_locator locator[PREP_VHD_LOCATORS];
 	bool checksum_ok;       /* set by decoding */
 };
 

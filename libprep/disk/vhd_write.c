@@ -36,20 +36,13 @@ static void id_from_digest(const uint8_t *digest, uint8_t id[16])
 	id[8] = (uint8_t)((id[8] & 0x3F) | 0x80);
 }
 
-int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_footer *ret,
-		      struct prep_err *err)
+static int id_from_content(struct prep_disk *d, uint8_t id[16], struct prep_err *err)
 {
-	const struct prep_vhd_info *info = prep_vhd_disk_info(d);
 	const size_t head_len = (size_t)prep_min(d->size, 64 * 1024);
 	uint8_t digest[EVP_MAX_MD_SIZE];
-	uint8_t *head;
+	uint8_t *head = malloc(8 + head_len);
 	int r;
 
-	if (info != NULL) {
-		*ret = info->footer;
-		return 0;
-	}
-	head = malloc(8 + head_len);
 	if (head == NULL)
 		return prep_fail_nomem(err);
 	put_le64(head, d->size);
@@ -57,8 +50,20 @@ int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_
 	if (r == 0 && EVP_Digest(head, 8 + head_len, digest, NULL, EVP_sha256(), NULL) != 1)
 		r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", d->name);
 	free(head);
-	if (r < 0)
-		return -1;
+	if (r == 0)
+		id_from_digest(digest, id);
+	return r;
+}
+
+int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_footer *ret,
+		      struct prep_err *err)
+{
+	const struct prep_vhd_info *info = prep_vhd_disk_info(d);
+
+	if (info != NULL) {
+		*ret = info->footer;
+		return 0;
+	}
 	/* Readers that go by the creator take the current size, not the geometry, for "win ". */
 	*ret = (struct prep_vhd_footer){
 		.features = FEATURES_RESERVED,
@@ -68,9 +73,8 @@ int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_
 		.host_os = { 'W', 'i', '2', 'k' },
 		.original_size = d->size,
 	};
-	id_from_digest(digest, ret->id);
 	prep_vhd_geometry(d->size, &ret->cylinders, &ret->heads, &ret->sectors);
-	return 0;
+	return prep_disk_id(d, ret->id) ? 0 : id_from_content(d, ret->id, err);
 }
 
 int prep_vhd_identity_renew(struct prep_vhd_footer *identity, uint32_t time_stamp,
@@ -88,8 +92,9 @@ int prep_vhd_size_check(uint64_t size, const char *name, struct prep_err *err)
 {
 	if (size <= PREP_VHD_SIZE_MAX)
 		return 0;
-	return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB", name,
-			 (unsigned long long)(size / PREP_GIB));
+	return prep_fail(err, PREP_EREFUSED,
+			 "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB ('vhd-compact --to raw' makes a raw disk of it)",
+			 name, (unsigned long long)(size / PREP_GIB));
 }
 
 int prep_vhd_write_fixed_footer(struct prep_output *out, const struct prep_vhd_footer *identity,

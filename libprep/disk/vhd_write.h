@@ -15,8 +15,9 @@
 
 /*
  * The identity for a VHD made from d: that of d where it is a VHD; otherwise a
- * new one, derived from the size and the first 64 KiB (which hold the disk's
- * own signature), so that the same input gives the same bytes.
+ * new one, with the id of a VHDX's content, else one derived from the size and
+ * the first 64 KiB (which hold the disk's own signature), so that the same input
+ * gives the same bytes.
  * time_stamp (seconds since 2000-01-01) is for new ones.
  */
 int prep_vhd_identity(struct prep_disk *d, uint32_t time_stamp, struct prep_vhd_footer *ret,

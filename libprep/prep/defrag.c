@@ -3,21 +3,26 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "libprep/base/bytes.h"
 #include "libprep/disk/overlay.h"
 #include "libprep/disk/slice.h"
 #include "libprep/prep/defrag_plan.h"
+#include "libprep/prep/defrag_survey.h"
 #include "libprep/prep/gate.h"
 
-#define COMPRESSION_UNIT 16 /* clusters; NTFS compresses, and we move, so many at a time */
+#define GRANT 64 /* clusters that the file system is granted at a time for its own needs */
 
 /* A fragmented stream, for the choice of those that are worth being made whole. */
 struct candidate {
 	uint64_t id;
 	uint32_t type, name_hash;
-	uint64_t fragments, bytes;
+	uint64_t fragments, clusters;
+};
+
+/* Data to be copied, on the disk. */
+struct copy {
+	uint64_t to, from, len;
 };
 
 struct defrag {
@@ -29,18 +34,47 @@ struct defrag {
 	struct prep_defrag_volume *report;
 	const struct prep_progress *progress;
 
-	struct prep_layout layout;
-	uint8_t *movable;                /* one bit a cluster */
+	struct prep_survey survey;
 	struct prep_evacuation plan;
-	struct prep_holes *holes;
+	struct prep_holes *holes;        /* where data may go */
+	struct prep_holes *others;       /* for the file system's needs when those are used up; NULL until then */
 
 	struct candidate *whole;         /* to be made contiguous, by id, type and name */
 	size_t wholes, whole_room;
 
-	struct prep_fs_piece *piece;     /* of the stream at hand */
+	/* Of the stream at hand */
+	struct prep_survey_part *part;   /* to go to one place, if there is one for all of it */
+	size_t parts, part_room;
+	struct prep_fs_piece *piece;
 	size_t pieces, piece_room;
+
+	struct copy *copy;               /* of all streams so far */
+	size_t copies, copy_room;
+	uint8_t *left;                   /* one bit a cluster: left behind */
 	uint64_t to_move;                /* bytes planned, for progress */
 };
+
+/* Room for one more in an array that doubles. */
+static int grow(void **array, size_t n, size_t *room, size_t size, struct prep_err *err)
+{
+	void *more;
+
+	if (n < *room)
+		return 0;
+	more = reallocarray(*array, *room * 2 + 64, size);
+	if (more == NULL)
+		return prep_fail_nomem(err);
+	*array = more;
+	*room = *room * 2 + 64;
+	return 0;
+}
+
+static uint64_t cluster_size(const struct defrag *d)
+{
+	return d->survey.layout.cluster_size;
+}
+
+/* ---- Which streams to make contiguous ---- */
 
 static uint32_t hash_name(const char *s)
 {
@@ -51,194 +85,39 @@ static uint32_t hash_name(const char *s)
 	return h;
 }
 
-/*
- * Files that something finds by their place on the disk: boot code reads the
- * loaders by the runs it was told, and the resume loader reads hiberfil.sys so.
- */
-static bool is_fixed_file(const char *path)
-{
-	static const char *const names[] = { "/bootmgr", "/ntldr", "/hiberfil.sys", "/NTDETECT.COM", "/BOOTNXT" };
-
-	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-		if (strcasecmp(path, names[i]) == 0)
-			return true;
-	return false;
-}
-
-static bool is_movable(const struct prep_fs_stream *s)
-{
-	/* libntfs-3g takes the sparse flag away from a stream without holes when its runs are written. */
-	bool holes = false;
-
-	if (s->fixed || (s->path != NULL && is_fixed_file(s->path)))
-		return false;
-	if (!s->sparse || s->compressed)
-		return true;
-	for (size_t i = 0; i < s->runs && !holes; i++)
-		holes = s->run[i].off == PREP_FS_HOLE;
-	return holes;
-}
-
-static uint64_t fragments_of(const struct prep_fs_stream *s)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < s->runs; i++)
-		n += s->run[i].off != PREP_FS_HOLE;
-	return n;
-}
-
-/*
- * The clusters of run i that may be moved, in the stream's clusters: all of
- * them, but in compressed streams only units that lie in this run as a whole.
- */
-static void movable_part(const struct prep_fs_stream *s, size_t i, uint64_t cs, uint64_t *from,
-			 uint64_t *to)
-{
-	const struct prep_fs_run *r = &s->run[i];
-	const bool goes_on = i + 1 < s->runs && s->run[i + 1].at == r->at + r->len &&
-			     s->run[i + 1].off != PREP_FS_HOLE;
-
-	*from = r->at / cs;
-	*to = (r->at + r->len) / cs;
-	if (!s->compressed)
-		return;
-	*from = prep_round_up(*from, COMPRESSION_UNIT);
-	if (goes_on)
-		*to = prep_round_down(*to, COMPRESSION_UNIT);
-	*to = prep_max(*from, *to);
-}
-
-static int note_candidate(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
-{
-	struct candidate *more;
-	uint64_t bytes = 0;
-
-	if (d->wholes == d->whole_room) {
-		more = reallocarray(d->whole, d->whole_room * 2 + 64, sizeof *more);
-		if (more == NULL)
-			return prep_fail_nomem(err);
-		d->whole = more;
-		d->whole_room = d->whole_room * 2 + 64;
-	}
-	for (size_t i = 0; i < s->runs; i++)
-		bytes += s->run[i].off != PREP_FS_HOLE ? s->run[i].len : 0;
-	d->whole[d->wholes++] = (struct candidate){
-		s->id, s->type, hash_name(s->name), fragments_of(s), bytes,
-	};
-	return 0;
-}
-
-/* First walk: which clusters can be moved, and which streams are in pieces. */
-static int look_at_stream(void *arg, const struct prep_fs_stream *s, struct prep_err *err)
+static int look_at_fragments(void *arg, const struct prep_fs_stream *s, struct prep_err *err)
 {
 	struct defrag *d = arg;
-	const uint64_t cs = d->layout.cluster_size;
+	struct candidate c = { .id = s->id, .type = s->type, .name_hash = hash_name(s->name) };
+	uint64_t next = UINT64_MAX;
 
-	if (!is_movable(s))
-		return 0;
 	for (size_t i = 0; i < s->runs; i++) {
-		uint64_t from, to;
-
 		if (s->run[i].off == PREP_FS_HOLE)
 			continue;
-		movable_part(s, i, cs, &from, &to);
-		for (uint64_t vcn = from; vcn < to; vcn++)
-			prep_bit_set(d->movable, s->run[i].off / cs + (vcn - s->run[i].at / cs));
+		c.fragments += s->run[i].off != next;
+		next = s->run[i].off + s->run[i].len;
+		c.clusters += s->run[i].len / cluster_size(d);
 	}
-	if (d->how->goal == PREP_DEFRAG_FILES && s->data && !s->compressed && fragments_of(s) > 1)
-		return note_candidate(d, s, err);
-	return 0;
-}
-
-/* Pin the blocks of clusters that are used and cannot be moved. */
-static void pin_immovable(struct defrag *d)
-{
-	struct prep_layout *l = &d->layout;
-
-	for (uint64_t lcn = 0; lcn < l->clusters; lcn++) {
-		uint64_t end;
-
-		lcn = prep_bit_next(l->free, lcn, l->clusters, false);
-		if (lcn == l->clusters)
-			break;
-		/* Runs of movable clusters are passed at once. */
-		end = prep_bit_next(d->movable, lcn, l->clusters, false);
-		if (end > lcn) {
-			lcn = end - 1;
-			continue;
-		}
-		prep_bit_set(l->pinned, prep_layout_first(l, lcn));
-		prep_bit_set(l->pinned, prep_layout_last(l, lcn));
-	}
-}
-
-/* Pin the blocks at the volume's ends that hold data of others, the backup boot sector included. */
-static int pin_ends(struct defrag *d, struct prep_disk *disk, struct prep_err *err)
-{
-	struct prep_layout *l = &d->layout;
-	const uint64_t first = l->first_block * l->block_size;
-	const uint64_t last = (l->first_block + l->blocks - 1) * l->block_size;
-	const uint64_t end = l->start + l->clusters * l->cluster_size;
-	const struct { uint64_t off, end, block; } part[] = {
-		{ first, l->start, 0 },
-		{ end, prep_min(last + l->block_size, disk->size), l->blocks - 1 },
-	};
-	struct prep_extent e;
-
-	for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
-		for (uint64_t off = part[i].off; off < part[i].end; off += e.len) {
-			if (prep_disk_extent(disk, off, part[i].end, &e, err) < 0)
-				return -1;
-			if (e.kind == PREP_EXTENT_DATA)
-				prep_bit_set(l->pinned, part[i].block);
-		}
-	}
-	return 0;
-}
-
-static int make_layout(struct defrag *d, const struct prep_fs_audit *audit, struct prep_disk *disk,
-		       struct prep_err *err)
-{
-	struct prep_layout *l = &d->layout;
-	const uint64_t cs = prep_fs_info(d->fs)->cluster_size, bs = d->how->block_size;
-	const uint64_t end = d->v->part->off + audit->clusters * cs;
-
-	if (cs > bs)
-		return prep_fail(err, PREP_EREFUSED, "%s: clusters larger than a block", d->v->slice->name);
-	*l = (struct prep_layout){
-		.start = d->v->part->off, .cluster_size = cs, .clusters = audit->clusters, .block_size = bs,
-		.free = audit->free_map, .first_block = d->v->part->off / bs,
-	};
-	l->blocks = (end + bs - 1) / bs - l->first_block;
-	l->pinned = calloc((size_t)(l->blocks / 8 + 9), 1);
-	d->movable = calloc((size_t)(l->clusters / 8 + 9), 1);
-	if (l->pinned == NULL || d->movable == NULL)
-		return prep_fail_nomem(err);
-	if (prep_fs_walk(d->fs, PREP_FS_WALK_PATHS, look_at_stream, d, err) < 0)
+	if (c.fragments < 2 || !prep_survey_movable(&d->survey, s))
+		return 0;
+	if (grow((void **)&d->whole, d->wholes, &d->whole_room, sizeof c, err) < 0)
 		return -1;
-	pin_immovable(d);
-	return pin_ends(d, disk, err);
-}
-
-static void clear_layout(struct defrag *d)
-{
-	free(d->layout.pinned);
-	free(d->movable);
-	free(d->whole);
-	free(d->piece);
-	prep_evacuation_clear(&d->plan);
-	prep_holes_free(d->holes);
+	d->whole[d->wholes++] = c;
+	return 0;
 }
 
 static int by_gain(const void *a, const void *b)
 {
 	const struct candidate *x = a, *y = b;
-	/* Fragments saved per byte moved; cross-multiplied, in 128 bits. */
-	const unsigned __int128 p = (unsigned __int128)(x->fragments - 1) * y->bytes;
-	const unsigned __int128 q = (unsigned __int128)(y->fragments - 1) * x->bytes;
+	/* Fragments saved per cluster moved; cross-multiplied, in 128 bits. */
+	const unsigned __int128 p = (unsigned __int128)(x->fragments - 1) * y->clusters;
+	const unsigned __int128 q = (unsigned __int128)(y->fragments - 1) * x->clusters;
 
-	return (p < q) - (p > q);
+	if (p != q)
+		return p > q ? -1 : 1;
+	/* Then in the order of the walk: the same input gives the same result. */
+	return x->id != y->id ? (x->id > y->id) - (x->id < y->id)
+			      : (x->name_hash > y->name_hash) - (x->name_hash < y->name_hash);
 }
 
 static int by_identity(const void *a, const void *b)
@@ -253,236 +132,298 @@ static int by_identity(const void *a, const void *b)
 }
 
 /* Keep the candidates that the budget allows, those that gain most for their bytes first. */
-static void choose_wholes(struct defrag *d)
+static int choose_wholes(struct defrag *d, struct prep_err *err)
 {
-	uint64_t left = d->how->budget != 0 ? d->how->budget : UINT64_MAX;
+	uint64_t left = (d->how->budget != 0 ? d->how->budget : UINT64_MAX) / cluster_size(d);
 	size_t n = 0;
 
+	if (prep_fs_walk(d->fs, PREP_FS_WALK_DATA, look_at_fragments, d, err) < 0)
+		return -1;
 	if (d->wholes == 0)
-		return;
+		return 0;
 	qsort(d->whole, d->wholes, sizeof *d->whole, by_gain);
 	for (size_t i = 0; i < d->wholes; i++) {
-		if (d->whole[i].bytes > left)
+		if (d->whole[i].clusters > left)
 			continue;
-		left -= d->whole[i].bytes;
+		left -= d->whole[i].clusters;
+		d->to_move += d->whole[i].clusters * cluster_size(d);
 		d->whole[n++] = d->whole[i];
 	}
 	d->wholes = n;
 	qsort(d->whole, n, sizeof *d->whole, by_identity);
-}
-
-static int add_piece(struct defrag *d, uint64_t at, uint64_t len, uint64_t to, struct prep_err *err)
-{
-	if (d->pieces == d->piece_room) {
-		struct prep_fs_piece *more = reallocarray(d->piece, d->piece_room * 2 + 64, sizeof *more);
-
-		if (more == NULL)
-			return prep_fail_nomem(err);
-		d->piece = more;
-		d->piece_room = d->piece_room * 2 + 64;
-	}
-	d->piece[d->pieces++] = (struct prep_fs_piece){ at, len, to };
 	return 0;
 }
 
-/* Find room for clusters [from, to) of the stream, in as few runs as there can be. */
-static int place(struct defrag *d, const struct prep_fs_stream *s, uint64_t from, uint64_t to,
-		 struct prep_err *err)
+/* ---- Where a stream's clusters go ---- */
+
+static int add_piece(struct defrag *d, uint64_t vcn, uint64_t len, uint64_t lcn, struct prep_err *err)
 {
-	const uint64_t cs = d->layout.cluster_size;
+	const uint64_t cs = cluster_size(d);
 
-	while (from < to) {
-		const uint64_t unit = s->compressed ? prep_min(COMPRESSION_UNIT, to - from) : 1;
-		uint64_t lcn, len;
-		const int r = prep_holes_take(d->holes, to - from, unit, &lcn, &len, err);
-
-		if (r < 0)
-			return -1;
-		if (r == 0)
-			return 0; /* the plan was for the whole; what finds no room stays */
-		if (add_piece(d, from * cs, len * cs, lcn * cs, err) < 0)
-			return -1;
-		from += len;
-	}
+	if (grow((void **)&d->piece, d->pieces, &d->piece_room, sizeof *d->piece, err) < 0)
+		return -1;
+	d->piece[d->pieces++] = (struct prep_fs_piece){ vcn * cs, len * cs, lcn * cs };
 	return 0;
+}
+
+/* Find room for the parts collected, in as few runs as there can be. What finds none stays. */
+static int place_parts(struct defrag *d, struct prep_err *err)
+{
+	uint64_t want = 0, lcn = 0, room = 0;
+	int r = 1;
+
+	for (size_t i = 0; i < d->parts; i++)
+		want += d->part[i].len;
+	for (size_t i = 0; r > 0 && i < d->parts;) {
+		struct prep_survey_part *p = &d->part[i];
+		uint64_t n = prep_min(p->len, room);
+
+		if (n == 0 || (p->whole && n < p->len)) {
+			if (prep_holes_give(d->holes, lcn, room, err) < 0)
+				return -1;
+			r = prep_holes_take(d->holes, want, p->whole ? p->len : 1, &lcn, &room, err);
+			continue;
+		}
+		if (add_piece(d, p->vcn, n, lcn, err) < 0)
+			return -1;
+		lcn += n;
+		room -= n;
+		want -= n;
+		p->vcn += n;
+		p->len -= n;
+		i += p->len == 0;
+	}
+	d->parts = 0;
+	/* A run too short for the next part was given back above. */
+	return r < 0 ? -1 : r > 0 ? prep_holes_give(d->holes, lcn, room, err) : 0;
 }
 
 static bool goes(const struct defrag *d, uint64_t lcn)
 {
-	return prep_bit_get(d->plan.evacuate, prep_layout_first(&d->layout, lcn)) ||
-	       prep_bit_get(d->plan.evacuate, prep_layout_last(&d->layout, lcn));
+	const struct prep_layout *l = &d->survey.layout;
+
+	return prep_bit_get(d->plan.evacuate, prep_layout_first(l, lcn)) ||
+	       prep_bit_get(d->plan.evacuate, prep_layout_last(l, lcn));
 }
 
-/*
- * Where the clusters of run r from `vcn` on (at most to `to`) stop to be all in
- * evacuated blocks, or all not; *go says which.
- */
-static uint64_t same_fate(const struct defrag *d, const struct prep_fs_stream *s,
-			  const struct prep_fs_run *r, uint64_t vcn, uint64_t to, bool *go)
+/* Cut *p down to the clusters at its front that share a fate: whether they go. */
+static bool fate(const struct defrag *d, const struct prep_fs_stream *s, size_t run,
+		 struct prep_survey_part *p)
 {
-	const uint64_t base = r->off / d->layout.cluster_size - r->at / d->layout.cluster_size;
-	uint64_t end = vcn, next;
-	bool g;
+	const uint64_t end = p->vcn + p->len;
+	uint64_t vcn = p->vcn;
+	bool go = false;
 
-	while (end < to) {
-		if (s->compressed) {
-			/* A unit goes as a whole. It is smaller than any block. */
-			next = prep_min(to, prep_round_down(end, COMPRESSION_UNIT) + COMPRESSION_UNIT);
-			g = goes(d, base + end) || goes(d, base + next - 1);
-		} else {
-			next = prep_min(to, prep_layout_piece(&d->layout, base + end) - base);
-			g = goes(d, base + end);
-		}
-		if (end == vcn)
-			*go = g;
-		else if (g != *go)
+	if (p->fixed)
+		return false;
+	while (vcn < end) {
+		const uint64_t lcn = prep_survey_lcn(&d->survey, s, &run, vcn);
+		const uint64_t run_end = (s->run[run].at + s->run[run].len) / cluster_size(d);
+		const bool g = goes(d, lcn);
+
+		/* A unit goes as a whole where any of it must. */
+		if (!p->whole && vcn > p->vcn && g != go)
 			break;
-		end = next;
+		go |= g;
+		vcn = prep_min(prep_min(end, run_end), vcn + (prep_layout_piece(&d->survey.layout, lcn) - lcn));
 	}
-	return end;
+	p->len = vcn - p->vcn;
+	return go;
 }
 
-/* Plan the pieces of s that lie in evacuated blocks. */
+/* Plan the pieces of s that lie in evacuated blocks; what goes and is neighbours in s is kept together. */
 static int plan_evacuation(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
 {
-	for (size_t i = 0; i < s->runs; i++) {
-		uint64_t vcn, to, next;
+	struct prep_survey_part part;
+	size_t run = 0;
 
-		if (s->run[i].off == PREP_FS_HOLE)
-			continue;
-		movable_part(s, i, d->layout.cluster_size, &vcn, &to);
-		for (; vcn < to; vcn = next) {
-			bool go = false;
-
-			next = same_fate(d, s, &s->run[i], vcn, to, &go);
-			if (go && place(d, s, vcn, next, err) < 0)
+	for (uint64_t vcn = 0; prep_survey_part(&d->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
+		if (fate(d, s, run, &part)) {
+			if (grow((void **)&d->part, d->parts, &d->part_room, sizeof part, err) < 0)
 				return -1;
+			d->part[d->parts++] = part;
+		} else if (d->parts > 0 && place_parts(d, err) < 0) {
+			return -1;
 		}
 	}
-	return 0;
+	return d->parts > 0 ? place_parts(d, err) : 0;
 }
 
 /* Plan all of s into one run, where it was chosen for that and a hole holds it. */
 static int plan_whole(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
 {
 	const struct candidate key = { .id = s->id, .type = s->type, .name_hash = hash_name(s->name) };
-	const uint64_t cs = d->layout.cluster_size;
+	const uint64_t cs = cluster_size(d);
 	const struct candidate *c;
-	uint64_t lcn, len;
+	uint64_t lcn, len, clusters = 0;
 	int r;
 
-	if (d->wholes == 0)
-		return 0;
-	c = bsearch(&key, d->whole, d->wholes, sizeof key, by_identity);
+	c = d->wholes > 0 ? bsearch(&key, d->whole, d->wholes, sizeof key, by_identity) : NULL;
 	if (c == NULL)
 		return 0;
-	/* A run of as many clusters or none: the hole is its own unit. */
-	r = prep_holes_take(d->holes, c->bytes / cs, c->bytes / cs, &lcn, &len, err);
+	for (size_t i = 0; i < s->runs; i++)
+		clusters += s->run[i].off != PREP_FS_HOLE ? s->run[i].len / cs : 0;
+	/* Of two streams whose names have one hash the other is not meant. */
+	if (clusters != c->clusters)
+		return 0;
+	r = prep_holes_take(d->holes, clusters, clusters, &lcn, &len, err);
 	if (r <= 0)
 		return r;
 	for (size_t i = 0; i < s->runs; i++) {
 		if (s->run[i].off == PREP_FS_HOLE)
 			continue;
-		if (add_piece(d, s->run[i].at, s->run[i].len, lcn * cs, err) < 0)
+		if (add_piece(d, s->run[i].at / cs, s->run[i].len / cs, lcn, err) < 0)
 			return -1;
 		lcn += s->run[i].len / cs;
 	}
 	return 0;
 }
 
-/* Stage the bytes of a piece at its new place, and zeros at its old ones. */
-static int stage_bytes(struct defrag *d, const struct prep_fs_stream *s, const struct prep_fs_piece *p,
-		       struct prep_err *err)
+/* ---- Carrying it out ---- */
+
+/* Grant the file system clusters for its own needs: 1, or 0 when the volume has none left. */
+static int grant(struct defrag *d, uint64_t clusters, struct prep_err *err)
 {
-	const uint64_t start = d->layout.start;
+	uint64_t lcn, len, want = prep_max(clusters, GRANT), got = 0;
+	int r;
+
+	while (got < clusters) {
+		r = prep_holes_take(d->holes, want - got, 1, &lcn, &len, err);
+		if (r == 0 && d->others == NULL &&
+		    prep_holes_new(&d->survey.layout, d->plan.stays, true, &d->others, err) < 0)
+			return -1;
+		/* Better one block more in use than nothing moved. */
+		if (r == 0)
+			r = prep_holes_take(d->others, clusters - got, 1, &lcn, &len, err);
+		if (r <= 0)
+			return r;
+		if (prep_fs_move_grant(d->staged_fs, lcn, len, err) < 0)
+			return -1;
+		got += len;
+	}
+	return 1;
+}
+
+/* Indexes and the like may have been written by what was staged before: copied as they are now, at once. */
+static int copy_now(struct defrag *d, uint64_t to, uint64_t from, uint64_t len, struct prep_err *err)
+{
 	unsigned char buf[64 * 1024];
 
-	for (size_t i = 0; i < s->runs; i++) {
-		const struct prep_fs_run *r = &s->run[i];
-		const uint64_t from = prep_max(p->at, r->at), to = prep_min(p->at + p->len, r->at + r->len);
-		const uint64_t old = r->off + (from - r->at), new = p->to + (from - p->at);
+	for (uint64_t n = 0, step; n < len; n += step) {
+		step = prep_min(sizeof buf, len - n);
+		if (prep_disk_read(d->overlay, buf, (size_t)step, from + n, err) < 0 ||
+		    prep_disk_write(d->overlay, buf, (size_t)step, to + n, err) < 0)
+			return -1;
+	}
+	return 0;
+}
 
-		if (r->off == PREP_FS_HOLE || from >= to)
-			continue;
-		if (s->data) {
-			if (prep_overlay_copy(d->overlay, start + new, start + old, to - from, err) < 0)
+/* Data is copied later, all of it in the order of the disk: libntfs-3g never looks at it. */
+static int copy_later(struct defrag *d, uint64_t to, uint64_t from, uint64_t len, struct prep_err *err)
+{
+	if (grow((void **)&d->copy, d->copies, &d->copy_room, sizeof *d->copy, err) < 0)
+		return -1;
+	d->copy[d->copies++] = (struct copy){ to, from, len };
+	return 0;
+}
+
+/* Have the bytes of the pieces copied, and remember the places they leave. */
+static int copy_pieces(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
+{
+	const uint64_t cs = cluster_size(d), start = d->survey.layout.start;
+	size_t run = 0;
+
+	for (size_t i = 0; i < d->pieces; i++) {
+		const struct prep_fs_piece *p = &d->piece[i];
+		uint64_t at = p->at, n;
+
+		for (; at < p->at + p->len; at += n) {
+			const uint64_t lcn = prep_survey_lcn(&d->survey, s, &run, at / cs);
+			const uint64_t to = start + p->to + (at - p->at);
+
+			n = prep_min(p->at + p->len, s->run[run].at + s->run[run].len) - at;
+			if (s->data ? copy_later(d, to, start + lcn * cs, n, err) < 0
+				    : copy_now(d, to, start + lcn * cs, n, err) < 0)
 				return -1;
-		} else {
-			/* Indexes may have been written by what was staged before. */
-			for (uint64_t n = 0, step; n < to - from; n += step) {
-				step = prep_min(sizeof buf, to - from - n);
-				if (prep_disk_read(d->overlay, buf, (size_t)step, start + old + n, err) < 0 ||
-				    prep_disk_write(d->overlay, buf, (size_t)step, start + new + n, err) < 0)
-					return -1;
-			}
+			prep_bit_fill(d->left, lcn, n / cs, true);
+			d->report->moved += n;
 		}
-		if (prep_overlay_fill(d->overlay, start + old, to - from, 0, err) < 0)
-			return -1;
-		d->report->moved += to - from;
 	}
 	return 0;
 }
 
-static int by_at(const void *a, const void *b)
+/* The holes planned for a stream that is not moved after all are free for others. */
+static int give_back(struct defrag *d, struct prep_err *err)
 {
-	const struct prep_fs_piece *x = a, *y = b;
+	const uint64_t cs = cluster_size(d);
 
-	return (x->at > y->at) - (x->at < y->at);
-}
-
-/*
- * Have the metadata changed for the pieces planned. The file system may have
- * taken a target for itself (a longer $MFT): then that piece is placed anew.
- */
-static int move_pieces(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
-{
-	struct prep_fs_move m = { .id = s->id, .type = s->type, .name = s->name };
-	const uint64_t cs = d->layout.cluster_size;
-
-	while (d->pieces > 0) {
-		struct prep_fs_piece again;
-		int r;
-
-		m.piece = d->piece;
-		m.pieces = d->pieces;
-		r = prep_fs_move(d->staged_fs, &m, err);
-		if (r != 0 || m.taken == m.pieces)
-			return r;
-		again = d->piece[m.taken];
-		d->piece[m.taken] = d->piece[--d->pieces];
-		if (place(d, s, again.at / cs, (again.at + again.len) / cs, err) < 0)
+	for (size_t i = 0; i < d->pieces; i++)
+		if (prep_holes_give(d->holes, d->piece[i].to / cs, d->piece[i].len / cs, err) < 0)
 			return -1;
-		if (d->pieces > 0)
-			qsort(d->piece, d->pieces, sizeof *d->piece, by_at);
-	}
 	return 0;
 }
 
-/* Second walk: move what the plan says of one stream. */
 static int move_stream(void *arg, const struct prep_fs_stream *s, struct prep_err *err)
 {
 	struct defrag *d = arg;
+	struct prep_fs_move m = { .stream = s };
 	int r;
 
 	d->pieces = 0;
-	if (!is_movable(s))
+	if (!prep_survey_movable(&d->survey, s))
 		return 0;
 	if (d->how->goal == PREP_DEFRAG_FILES ? plan_whole(d, s, err) < 0 : plan_evacuation(d, s, err) < 0)
 		return -1;
-	r = move_pieces(d, s, err);
-	for (size_t i = 0; r > 0 && i < d->pieces; i++)
-		if (stage_bytes(d, s, &d->piece[i], err) < 0)
-			r = -1;
-	if (r <= 0)
-		return r;
+	if (d->pieces == 0)
+		return 0;
+	m.piece = d->piece;
+	m.pieces = d->pieces;
+	while ((r = prep_fs_move(d->staged_fs, &m, err)) == 0 && m.lacks > 0) {
+		r = grant(d, m.lacks, err);
+		if (r <= 0)
+			break;
+	}
+	if (r < 0 || (r == 0 ? give_back(d, err) : copy_pieces(d, s, err)) < 0)
+		return -1;
 	return prep_progress(d->progress, "planning", d->report->moved, d->to_move, err);
+}
+
+static int by_target(const void *a, const void *b)
+{
+	const struct copy *x = a, *y = b;
+
+	return (x->to > y->to) - (x->to < y->to);
+}
+
+/* Stage the copies, and zeros where data was, in one ascending order: so it is cheap. */
+static int stage_data(struct defrag *d, struct prep_err *err)
+{
+	const struct prep_layout *l = &d->survey.layout;
+	uint64_t lcn = 0, end;
+	size_t i = 0;
+
+	if (d->copies > 0)
+		qsort(d->copy, d->copies, sizeof *d->copy, by_target);
+	for (;;) {
+		lcn = prep_bit_next(d->left, lcn, l->clusters, true);
+		for (; i < d->copies && (lcn == l->clusters || d->copy[i].to < l->start + lcn * l->cluster_size); i++)
+			if (prep_overlay_copy(d->overlay, d->copy[i].to, d->copy[i].from, d->copy[i].len, err) < 0)
+				return -1;
+		if (lcn == l->clusters)
+			return 0;
+		end = prep_bit_next(d->left, lcn, l->clusters, false);
+		if (prep_overlay_fill(d->overlay, l->start + lcn * l->cluster_size, (end - lcn) * l->cluster_size, 0,
+				      err) < 0)
+			return -1;
+		lcn = end;
+	}
 }
 
 /* Audit what is staged, and count the blocks that it leaves in use. */
 static int audit_result(struct defrag *d, struct prep_err *err)
 {
+	struct prep_layout l = d->survey.layout;
 	struct prep_fs_audit audit;
-	struct prep_layout l = d->layout;
 	struct prep_fs *fs;
 	int r;
 
@@ -490,6 +431,9 @@ static int audit_result(struct defrag *d, struct prep_err *err)
 		return -1;
 	r = prep_fs_audit(fs, &audit, d->progress, err);
 	if (r == 0) {
+		/* Idle: what is free now, and what was used all along without weight. */
+		for (uint64_t i = 0; i < (l.clusters + 7) / 8; i++)
+			d->survey.idle[i] = (uint8_t)((d->survey.idle[i] & ~l.free[i]) | audit.free_map[i]);
 		l.free = audit.free_map;
 		d->report->fragments_after = audit.fragments;
 		d->report->fragmented_after = audit.fragmented;
@@ -501,6 +445,40 @@ static int audit_result(struct defrag *d, struct prep_err *err)
 	return prep_fs_close(fs, err) < 0 ? -1 : r;
 }
 
+static int move_all(struct defrag *d, struct prep_err *err)
+{
+	int r = prep_fs_open(d->staged, PREP_FS_WRITE, &d->staged_fs, err);
+
+	if (r < 0)
+		return -1;
+	r = prep_fs_move_begin(d->staged_fs, err);
+	if (r == 0)
+		r = prep_fs_walk(d->fs, 0, move_stream, d, err);
+	if (r == 0)
+		r = prep_fs_move_end(d->staged_fs, err);
+	return prep_fs_close(d->staged_fs, err) < 0 ? -1 : r;
+}
+
+static int carry_out(struct defrag *d, struct prep_err *err)
+{
+	const struct prep_layout *l = &d->survey.layout;
+	int r;
+
+	d->left = calloc((size_t)(l->clusters / 8 + 9), 1);
+	if (d->left == NULL)
+		return prep_fail_nomem(err);
+	if (prep_holes_new(l, d->plan.stays, false, &d->holes, err) < 0 ||
+	    prep_slice_open(d->overlay, d->v->part->off, d->v->part->len, d->v->slice->name, &d->staged, err) < 0)
+		return -1;
+	r = move_all(d, err);
+	if (r == 0)
+		r = stage_data(d, err);
+	if (r == 0)
+		r = audit_result(d, err);
+	prep_disk_close(d->staged);
+	return r;
+}
+
 static void report_plan(struct defrag *d)
 {
 	d->report->blocks_before = d->plan.before;
@@ -509,30 +487,35 @@ static void report_plan(struct defrag *d)
 	d->report->blocks_after = d->plan.after;
 }
 
-static int carry_out(struct defrag *d, struct prep_err *err)
+static int plan(struct defrag *d, const struct prep_fs_audit *audit, struct prep_disk *disk,
+		struct prep_err *err)
 {
-	int r;
-
-	for (uint64_t lcn = 0, end; lcn < d->layout.clusters; lcn = end) {
-		end = prep_layout_piece(&d->layout, lcn);
-		if (!prep_bit_get(d->layout.free, lcn) && goes(d, lcn))
-			d->to_move += (end - lcn) * d->layout.cluster_size;
-	}
-	for (size_t i = 0; i < d->wholes; i++)
-		d->to_move += d->whole[i].bytes;
-	if (prep_holes_new(&d->layout, &d->plan, &d->holes, err) < 0 ||
-	    prep_slice_open(d->overlay, d->v->part->off, d->v->part->len, d->v->slice->name, &d->staged, err) < 0)
+	if (prep_survey(d->v, d->fs, disk, audit, d->how->block_size, &d->survey, err) < 0 ||
+	    prep_evacuation_choose(&d->survey.layout, &d->plan, err) < 0)
 		return -1;
-	r = prep_fs_open(d->staged, PREP_FS_WRITE, &d->staged_fs, err);
-	if (r == 0) {
-		r = prep_fs_walk(d->fs, PREP_FS_WALK_PATHS, move_stream, d, err);
-		if (prep_fs_close(d->staged_fs, err) < 0)
-			r = -1;
-	}
-	if (r == 0)
-		r = audit_result(d, err);
-	prep_disk_close(d->staged);
-	return r;
+	report_plan(d);
+	d->to_move = d->plan.moves * cluster_size(d);
+	if (d->how->goal == PREP_DEFRAG_BLOCKS)
+		return 0;
+	/* Every block stays, and every free cluster will do: the blocks have their own run. */
+	memset(d->plan.evacuate, 0, (size_t)(d->survey.layout.blocks / 8 + 9));
+	memset(d->plan.stays, 0xFF, (size_t)(d->survey.layout.blocks / 8 + 9));
+	d->report->blocks_after = d->report->blocks_before;
+	d->to_move = 0;
+	return choose_wholes(d, err);
+}
+
+static void clear(struct defrag *d)
+{
+	prep_evacuation_clear(&d->plan);
+	prep_survey_clear(&d->survey);
+	prep_holes_free(d->holes);
+	prep_holes_free(d->others);
+	free(d->whole);
+	free(d->part);
+	free(d->piece);
+	free(d->copy);
+	free(d->left);
 }
 
 static int defrag_volume(struct defrag *d, struct prep_disk *disk, struct prep_err *err)
@@ -545,23 +528,11 @@ static int defrag_volume(struct defrag *d, struct prep_disk *disk, struct prep_e
 		return -1;
 	d->report->fragments_before = d->report->fragments_after = audit.fragments;
 	d->report->fragmented_before = d->report->fragmented_after = audit.fragmented;
-	r = make_layout(d, &audit, disk, err);
-	if (r == 0)
-		r = prep_evacuation_choose(&d->layout, &d->plan, err);
-	if (r == 0) {
-		report_plan(d);
-		if (d->how->goal == PREP_DEFRAG_FILES) {
-			/* Every block stays, and every free cluster will do: the blocks have their own run. */
-			memset(d->plan.evacuate, 0, (size_t)(d->layout.blocks / 8 + 9));
-			memset(d->plan.stays, 0xFF, (size_t)(d->layout.blocks / 8 + 9));
-			d->report->blocks_after = d->report->blocks_before;
-			choose_wholes(d);
-		}
-		if (d->report->blocks_after < d->report->blocks_before || d->wholes > 0)
-			r = carry_out(d, err);
-		d->report->done = r == 0;
-	}
-	clear_layout(d);
+	r = plan(d, &audit, disk, err);
+	if (r == 0 && d->to_move > 0)
+		r = carry_out(d, err);
+	d->report->done = r == 0;
+	clear(d);
 	prep_fs_audit_clear(&audit);
 	prep_fs_close(d->fs, &ignored);
 	return r;
@@ -590,23 +561,21 @@ int prep_defrag(const struct prep_volumes *volumes, struct prep_disk *overlay,
 					 prep_fs_kind_name(v->kind));
 		report->moved += r->moved;
 	}
-	return 0;
+	/* $Bitmap was written for the time of the moves, and most of it is as it was. */
+	return prep_overlay_tidy(overlay, err);
 }
 
 int prep_defrag_estimate(const struct prep_volume *v, struct prep_fs *fs, struct prep_disk *disk,
 			 const struct prep_fs_audit *audit, uint64_t block_size,
 			 struct prep_defrag_volume *ret, struct prep_err *err)
 {
-	const struct prep_defrag how = { .block_size = block_size };
+	const struct prep_defrag how = { .goal = PREP_DEFRAG_BLOCKS, .block_size = block_size };
 	struct defrag d = { .v = v, .how = &how, .fs = fs, .report = ret };
 	int r;
 
 	*ret = (struct prep_defrag_volume){ .number = v->part->number, .kind = v->kind };
-	r = make_layout(&d, audit, disk, err);
-	if (r == 0)
-		r = prep_evacuation_choose(&d.layout, &d.plan, err);
-	if (r == 0)
-		report_plan(&d);
-	clear_layout(&d);
+	r = plan(&d, audit, disk, err);
+	ret->moved = d.to_move;
+	clear(&d);
 	return r;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Defragment a disk's file systems.
+ * Defragment a disk's file systems, NTFS so far.
  *
  * For blocks: one used cluster keeps a whole block of a dynamic VHD. The
  * emptiest blocks are evacuated into free clusters of the others, by moving as
@@ -46,14 +46,19 @@ struct prep_defrag_report {
 /*
  * Stage the moves in `overlay` (disk/overlay.h) over the disk that `volumes`
  * was opened on: data as copies, metadata as pages, the places left behind as
- * zeros. The volume is audited before and after. After a failure forget the
- * overlay. PREP_EREFUSED and PREP_EDAMAGED as the gate (gate.h) has it.
+ * zeros. Each volume is audited before and after. After a failure forget the
+ * overlay. PREP_EREFUSED and PREP_EDAMAGED as the gate (gate.h) has it;
+ * PREP_EREFUSED also for a volume asked for that is no NTFS, and where a
+ * cluster is larger than a block.
  */
 int prep_defrag(const struct prep_volumes *volumes, struct prep_disk *overlay,
 		const struct prep_defrag *how, struct prep_defrag_report *report,
 		const struct prep_progress *progress, struct prep_err *err);
 
-/* Only plan: the blocks that prep_defrag would reach on one volume of `disk`, from metadata alone. */
+/*
+ * Only plan, for blocks: what prep_defrag would reach on volume v of `disk`, an
+ * NTFS that was opened and audited, and how much it would move for it.
+ */
 int prep_defrag_estimate(const struct prep_volume *v, struct prep_fs *fs, struct prep_disk *disk,
 			 const struct prep_fs_audit *audit, uint64_t block_size,
 			 struct prep_defrag_volume *ret, struct prep_err *err);

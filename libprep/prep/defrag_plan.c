@@ -2,6 +2,7 @@
 #include "libprep/prep/defrag_plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "libprep/base/bytes.h"
 
@@ -23,37 +24,45 @@ uint64_t prep_layout_piece(const struct prep_layout *l, uint64_t lcn)
 	if (prep_layout_last(l, lcn) != i)
 		return lcn + 1;
 	/* The first cluster that is not wholly in the block. */
-	end = ((i + l->first_block + 1) * l->block_size - l->start) / l->cluster_size;
-	return prep_bit_next(l->free, lcn, prep_min(end, l->clusters), !prep_bit_get(l->free, lcn));
+	end = prep_min(((i + l->first_block + 1) * l->block_size - l->start) / l->cluster_size, l->clusters);
+	end = prep_bit_next(l->free, lcn, end, !prep_bit_get(l->free, lcn));
+	return prep_bit_next(l->idle, lcn, end, !prep_bit_get(l->idle, lcn));
 }
 
-/* A block's clusters: those inside it, and the one that it shares with the next block, if any. */
+/*
+ * A block's clusters: those inside it, and the one that it may share with the
+ * next block. There are millions of blocks on a large disk: small numbers.
+ */
 struct block {
-	uint32_t used, free;  /* inside */
-	bool shares, shares_used; /* with the next block */
-	uint64_t touched;     /* used clusters inside and on both sides: how much there is to evacuate */
-	uint32_t number;
+	uint32_t used, free;  /* inside: not idle; free */
+	uint32_t touched;     /* not idle, those shared on both sides included: how much there is to evacuate */
+	bool shares_used, shares_free;
 };
 
 static void count_blocks(const struct prep_layout *l, struct block *b)
 {
 	for (uint64_t lcn = 0, end; lcn < l->clusters; lcn = end) {
 		const uint64_t i = prep_layout_first(l, lcn);
-		const bool used = !prep_bit_get(l->free, lcn);
+		const bool used = !prep_bit_get(l->idle, lcn), is_free = prep_bit_get(l->free, lcn);
 
 		end = prep_layout_piece(l, lcn);
 		if (prep_layout_last(l, lcn) != i) {
-			b[i].shares = true;
 			b[i].shares_used = used;
+			b[i].shares_free = is_free;
 			b[i].touched += used;
 			b[i + 1].touched += used;
 		} else if (used) {
 			b[i].used += (uint32_t)(end - lcn);
-			b[i].touched += end - lcn;
-		} else {
+			b[i].touched += (uint32_t)(end - lcn);
+		} else if (is_free) {
 			b[i].free += (uint32_t)(end - lcn);
 		}
 	}
+}
+
+static bool in_use(const struct prep_layout *l, const struct block *b, uint64_t i)
+{
+	return b[i].touched > 0 || prep_bit_get(l->pinned, i);
 }
 
 int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_err *err)
@@ -65,7 +74,7 @@ int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_e
 		return prep_fail_nomem(err);
 	count_blocks(l, b);
 	for (uint64_t i = 0; i < l->blocks; i++)
-		*ret += b[i].touched > 0 || prep_bit_get(l->pinned, i);
+		*ret += in_use(l, b, i);
 	free(b);
 	return 0;
 }
@@ -74,48 +83,120 @@ int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_e
  * Whether what the evacuated blocks hold fits into those that stay, and leaves
  * them some room: longer run lists may need file records of their own.
  */
-static bool fits(const struct prep_layout *l, const struct block *b, const uint8_t *evacuate)
+static bool fits(const struct prep_layout *l, const struct block *b, const uint8_t *evacuate,
+		 uint64_t *need)
 {
-	uint64_t need = 0, room = 0;
+	uint64_t room = 0;
 
+	*need = 0;
 	for (uint64_t i = 0; i < l->blocks; i++) {
 		const bool go = prep_bit_get(evacuate, i);
+		const bool next_goes = i + 1 < l->blocks && prep_bit_get(evacuate, i + 1);
+		const bool stays = !go && in_use(l, b, i);
 
-		if (go)
-			need += b[i].used;
-		else if (b[i].touched > 0 || prep_bit_get(l->pinned, i))
-			room += b[i].free;
-		if (b[i].shares && b[i].shares_used && i + 1 < l->blocks && (go || prep_bit_get(evacuate, i + 1)))
-			need++;
+		*need += go ? b[i].used : 0;
+		*need += b[i].shares_used && (go || next_goes);
+		room += stays ? b[i].free : 0;
+		room += b[i].shares_free && stays && i + 1 < l->blocks && !next_goes && in_use(l, b, i + 1);
 	}
-	return need + need / 512 + 16 <= room;
+	return *need == 0 || *need + *need / 512 + 16 <= room;
 }
 
-static int by_touched(const void *a, const void *b)
-{
-	const struct block *x = *(const struct block *const *)a, *y = *(const struct block *const *)b;
-
-	if (x->touched != y->touched)
-		return x->touched < y->touched ? -1 : 1;
-	/* Of equals the later goes: what stays is at the disk's front. */
-	return x->number > y->number ? -1 : 1;
-}
-
-/* Mark the n emptiest of the sorted candidates. */
-static void mark(uint8_t *evacuate, uint64_t blocks, struct block *const *candidate, uint64_t n)
+/* The n first of the candidates. */
+static void mark(uint8_t *evacuate, uint64_t blocks, const uint32_t *candidate, uint64_t n)
 {
 	memset(evacuate, 0, (size_t)(blocks / 8 + 1));
 	for (uint64_t i = 0; i < n; i++)
-		prep_bit_set(evacuate, candidate[i]->number);
+		prep_bit_set(evacuate, candidate[i]);
+}
+
+/*
+ * The most candidates, taken in their order, that can be evacuated. One more
+ * means more to move and less room: it is found by halving. Leaves them marked.
+ */
+static uint64_t most_that_fit(const struct prep_layout *l, const struct block *b,
+			      const uint32_t *candidate, uint64_t n, uint8_t *evacuate, uint64_t *moves)
+{
+	uint64_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		const uint64_t mid = lo + (hi - lo + 1) / 2;
+
+		mark(evacuate, l->blocks, candidate, mid);
+		if (fits(l, b, evacuate, moves))
+			lo = mid;
+		else
+			hi = mid - 1;
+	}
+	mark(evacuate, l->blocks, candidate, lo);
+	fits(l, b, evacuate, moves);
+	return lo;
+}
+
+static int by_touched(const void *x, const void *y, void *arg)
+{
+	const uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
+	const struct block *b = arg;
+
+	if (b[i].touched != b[j].touched)
+		return b[i].touched < b[j].touched ? -1 : 1;
+	/* Of equals the later goes: what stays is at the disk's front. */
+	return i > j ? -1 : 1;
+}
+
+/* Put block i, if it is a candidate, before all others. */
+static void prefer(uint32_t *candidate, uint64_t n, uint64_t i)
+{
+	for (uint64_t k = 0; k < n; k++) {
+		if (candidate[k] != i)
+			continue;
+		memmove(candidate + 1, candidate, (size_t)k * sizeof *candidate);
+		candidate[0] = (uint32_t)i;
+		return;
+	}
+}
+
+/*
+ * The emptiest go first. But the volume's first and last block may have fewer
+ * clusters than the others: giving up one of them costs less room, and so may
+ * save another block although it is fuller. Hence each choice with them.
+ */
+static void choose(const struct prep_layout *l, struct block *b, uint32_t *candidate, uint64_t n,
+		   struct prep_evacuation *ret)
+{
+	uint32_t *order = candidate + n;
+	uint64_t best = 0, moves, best_moves = 0;
+	unsigned best_way = 0, way;
+
+	qsort_r(candidate, (size_t)n, sizeof *candidate, by_touched, b);
+	for (way = 0; way <= 4; way++) {
+		/* The last time round the best is made again. */
+		const unsigned ends = way < 4 ? way : best_way;
+		uint64_t count;
+
+		memcpy(order, candidate, (size_t)n * sizeof *order);
+		if (ends & 1)
+			prefer(order, n, 0);
+		if (ends & 2)
+			prefer(order, n, l->blocks - 1);
+		count = most_that_fit(l, b, order, n, ret->evacuate, &moves);
+		if (way == 0 || count > best || (count == best && moves < best_moves)) {
+			best = count;
+			best_moves = moves;
+			best_way = ends;
+		}
+	}
+	ret->after = ret->before - best;
+	ret->moves = best_moves;
 }
 
 int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
 			   struct prep_err *err)
 {
 	struct block *b = calloc((size_t)l->blocks + 1, sizeof *b);
-	struct block **candidate = calloc((size_t)l->blocks + 1, sizeof *candidate);
-	const uint64_t capacity = prep_max(l->block_size / l->cluster_size, 1);
-	uint64_t n = 0, lo, hi, used = 0;
+	uint32_t *candidate = calloc(2 * (size_t)l->blocks + 1, sizeof *candidate);
+	const uint64_t capacity = l->block_size / l->cluster_size;
+	uint64_t n = 0, used = 0;
 
 	*ret = (struct prep_evacuation){
 		.evacuate = calloc((size_t)(l->blocks / 8 + 9), 1),
@@ -129,31 +210,18 @@ int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *
 	}
 	count_blocks(l, b);
 	for (uint64_t i = 0; i < l->blocks; i++) {
-		b[i].number = (uint32_t)i;
 		used += b[i].used + b[i].shares_used;
 		if (prep_bit_get(l->pinned, i))
 			ret->pinned++;
 		else if (b[i].touched > 0)
-			candidate[n++] = &b[i];
+			candidate[n++] = (uint32_t)i;
 	}
 	ret->before = ret->pinned + n;
-	qsort(candidate, (size_t)n, sizeof *candidate, by_touched);
-	/* One more evacuated means more to move and less room: the most that fits is found by halving. */
-	for (lo = 0, hi = n; lo < hi;) {
-		const uint64_t mid = lo + (hi - lo + 1) / 2;
-
-		mark(ret->evacuate, l->blocks, candidate, mid);
-		if (fits(l, b, ret->evacuate))
-			lo = mid;
-		else
-			hi = mid - 1;
-	}
-	mark(ret->evacuate, l->blocks, candidate, lo);
-	for (uint64_t i = 0; i < l->blocks; i++)
-		if ((b[i].touched > 0 || prep_bit_get(l->pinned, i)) && !prep_bit_get(ret->evacuate, i))
-			prep_bit_set(ret->stays, i);
-	ret->after = ret->before - lo;
 	ret->bound = prep_max(ret->pinned, (used + capacity - 1) / capacity);
+	choose(l, b, candidate, n, ret);
+	for (uint64_t i = 0; i < l->blocks; i++)
+		if (in_use(l, b, i) && !prep_bit_get(ret->evacuate, i))
+			prep_bit_set(ret->stays, i);
 	free(candidate);
 	free(b);
 	return 0;
@@ -172,6 +240,7 @@ struct hole {
 };
 
 #define BUCKETS 48
+#define TRIES 64 /* holes looked at in a bucket where not every one is large enough */
 
 struct prep_holes {
 	struct {
@@ -206,7 +275,7 @@ int prep_holes_give(struct prep_holes *h, uint64_t lcn, uint64_t len, struct pre
 	return 0;
 }
 
-int prep_holes_new(const struct prep_layout *l, const struct prep_evacuation *e,
+int prep_holes_new(const struct prep_layout *l, const uint8_t *blocks, bool outside,
 		   struct prep_holes **ret, struct prep_err *err)
 {
 	struct prep_holes *h = calloc(1, sizeof *h);
@@ -215,15 +284,15 @@ int prep_holes_new(const struct prep_layout *l, const struct prep_evacuation *e,
 	*ret = NULL;
 	if (h == NULL)
 		return prep_fail_nomem(err);
-	/* A block that holds nothing now must not be taken into use: it would be one more. */
 	for (uint64_t lcn = 0, end; lcn <= l->clusters; lcn = end) {
 		bool usable = false;
 
 		end = l->clusters + 1;
 		if (lcn < l->clusters) {
 			end = prep_layout_piece(l, lcn);
-			usable = prep_bit_get(l->free, lcn) && prep_bit_get(e->stays, prep_layout_first(l, lcn)) &&
-				 prep_bit_get(e->stays, prep_layout_last(l, lcn));
+			usable = prep_bit_get(l->free, lcn) &&
+				 prep_bit_get(blocks, prep_layout_first(l, lcn)) == !outside &&
+				 prep_bit_get(blocks, prep_layout_last(l, lcn)) == !outside;
 		}
 		if (usable) {
 			start = run == 0 ? lcn : start;
@@ -249,45 +318,36 @@ void prep_holes_free(struct prep_holes *h)
 	free(h);
 }
 
-uint64_t prep_holes_largest(const struct prep_holes *h)
+/* Take a hole of at least `len` clusters out of bucket k, if one is found soon. */
+static bool pick(struct prep_holes *h, unsigned k, uint64_t len, struct hole *ret)
 {
-	uint64_t most = 0;
+	struct hole *hole = h->bucket[k].hole;
+	size_t n = h->bucket[k].n;
 
-	for (unsigned k = BUCKETS; k-- > 0 && most == 0;)
-		for (size_t i = 0; i < h->bucket[k].n; i++)
-			most = prep_max(most, h->bucket[k].hole[i].len);
-	return most;
+	for (size_t i = n, tries = TRIES; i-- > 0 && tries-- > 0;) {
+		if (hole[i].len < len)
+			continue;
+		*ret = hole[i];
+		hole[i] = hole[--h->bucket[k].n];
+		return true;
+	}
+	return false;
 }
 
-/* Take hole i of bucket k away. */
-static struct hole pick(struct prep_holes *h, unsigned k, size_t i)
-{
-	const struct hole hole = h->bucket[k].hole[i];
-
-	h->bucket[k].hole[i] = h->bucket[k].hole[--h->bucket[k].n];
-	return hole;
-}
-
-int prep_holes_take(struct prep_holes *h, uint64_t want, uint64_t unit, uint64_t *lcn,
+int prep_holes_take(struct prep_holes *h, uint64_t want, uint64_t least, uint64_t *lcn,
 		    uint64_t *len, struct prep_err *err)
 {
-	struct hole hole = { 0, 0 };
-	unsigned k = bucket_of(want);
+	const unsigned close = bucket_of(want), low = bucket_of(least);
+	struct hole hole;
+	bool found = false;
 
-	/* In its own bucket a few are looked at; any of a larger bucket will do. */
-	for (size_t i = h->bucket[k].n, tries = 64; i-- > 0 && tries-- > 0 && hole.len == 0;)
-		if (h->bucket[k].hole[i].len >= want)
-			hole = pick(h, k, i);
-	for (unsigned j = k + 1; j < BUCKETS && hole.len == 0; j++)
-		if (h->bucket[j].n > 0)
-			hole = pick(h, j, h->bucket[j].n - 1);
-	for (unsigned j = k + 1; j-- > 0 && hole.len == 0;)
-		for (size_t i = h->bucket[j].n; i-- > 0 && hole.len == 0;)
-			if (h->bucket[j].hole[i].len >= unit)
-				hole = pick(h, j, i);
-	if (hole.len == 0)
+	for (unsigned k = close; k < BUCKETS && !found; k++)
+		found = pick(h, k, want, &hole);
+	for (unsigned k = close + 1; k-- > low && !found;)
+		found = pick(h, k, least, &hole);
+	if (!found)
 		return 0;
 	*lcn = hole.lcn;
-	*len = prep_min(want, hole.len / unit * unit);
+	*len = prep_min(want, hole.len);
 	return prep_holes_give(h, hole.lcn + *len, hole.len - *len, err) < 0 ? -1 : 1;
 }

@@ -15,13 +15,14 @@
 #include "libprep/base/err.h"
 
 struct prep_layout {
-	uint64_t start;        /* of the volume on the disk, bytes */
-	uint64_t cluster_size; /* bytes */
+	uint64_t start;        /* of the first cluster on the disk, bytes */
+	uint64_t cluster_size; /* bytes, at most block_size */
 	uint64_t clusters;
 	uint64_t block_size;   /* bytes */
 	const uint8_t *free;   /* one bit a cluster, LSB first: free and nobody's */
+	const uint8_t *idle;   /* likewise: free, or used and yet of no weight for the blocks that it touches */
 	uint8_t *pinned;       /* one bit a block (of the disk, from first_block on): cannot be emptied */
-	uint64_t first_block, blocks; /* those that the volume touches */
+	uint64_t first_block, blocks; /* those that the clusters touch */
 };
 
 /* The blocks, counted from first_block, that a cluster touches first and last. */
@@ -29,12 +30,12 @@ uint64_t prep_layout_first(const struct prep_layout *l, uint64_t lcn);
 uint64_t prep_layout_last(const struct prep_layout *l, uint64_t lcn);
 
 /*
- * The clusters from lcn on (below l->clusters) that are all free or all used and touch the same
- * blocks: where they end.
+ * Where the clusters from lcn on (below l->clusters) end that are all alike in
+ * `free` and `idle` and touch the same blocks.
  */
 uint64_t prep_layout_piece(const struct prep_layout *l, uint64_t lcn);
 
-/* Blocks in use: pinned, or touched by a used cluster. */
+/* Blocks in use: pinned, or touched by a cluster that is not idle. */
 int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_err *err);
 
 /* Which blocks to evacuate. */
@@ -43,36 +44,36 @@ struct prep_evacuation {
 	uint8_t *stays;        /* likewise: in use, and not evacuated */
 	uint64_t before;       /* blocks in use */
 	uint64_t pinned;       /* of those */
-	uint64_t bound;        /* the fewest that could hold the used clusters */
+	uint64_t bound;        /* the fewest that could hold the clusters that are not idle */
 	uint64_t after;        /* those that stay, if all goes to plan */
+	uint64_t moves;        /* clusters to be moved for it */
 };
 
 /*
- * Choose the emptiest blocks, as many as the free clusters of the others can
- * take. Release with prep_evacuation_clear.
+ * Choose the blocks to evacuate: as many as the free clusters of the others can
+ * take, the emptiest. Release with prep_evacuation_clear.
  */
 int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
 			   struct prep_err *err);
 void prep_evacuation_clear(struct prep_evacuation *e);
 
-/* Free clusters to move to: runs within blocks that stay. */
+/* Free clusters to move to. */
 struct prep_holes;
-int prep_holes_new(const struct prep_layout *l, const struct prep_evacuation *e,
+
+/* Those that touch only blocks of `blocks` (one bit a block), or with `outside` only others. */
+int prep_holes_new(const struct prep_layout *l, const uint8_t *blocks, bool outside,
 		   struct prep_holes **ret, struct prep_err *err);
 void prep_holes_free(struct prep_holes *h);
 
 /*
- * Take up to `want` clusters in one run: the smallest hole that holds them
- * all, else the largest there is. *len is a multiple of `unit`. Returns 1; 0 when
- * no hole holds a unit.
+ * Take at most `want` clusters in one run, at least `least`: a hole that holds
+ * them all, a close fit if there is one; else a large one. Returns 1; 0 when no
+ * hole holds `least`.
  */
-int prep_holes_take(struct prep_holes *h, uint64_t want, uint64_t unit, uint64_t *lcn,
+int prep_holes_take(struct prep_holes *h, uint64_t want, uint64_t least, uint64_t *lcn,
 		    uint64_t *len, struct prep_err *err);
 
-/* Give back what was taken last and is not used. */
+/* Give back what was taken and is not used. */
 int prep_holes_give(struct prep_holes *h, uint64_t lcn, uint64_t len, struct prep_err *err);
-
-/* Clusters of the largest hole. */
-uint64_t prep_holes_largest(const struct prep_holes *h);
 
 #endif

@@ -44,8 +44,10 @@ static int scan_free(struct prep_inspect_volume *v, const struct prep_progress *
 		if (lcn == v->audit.clusters)
 			return 0;
 		end = prep_bit_next(v->audit.free_map, lcn, v->audit.clusters, false);
-		if (prep_scan_nonzero(v->volume->slice, lcn * cluster, (end - lcn) * cluster, &nonzero, err) < 0 ||
-		    prep_progress(progress, "free space", end * cluster, v->volume->slice->size, err) < 0)
+		if (prep_scan_nonzero(v->volume->slice, v->info.clusters_off + lcn * cluster, (end - lcn) * cluster,
+				      &nonzero, err) < 0 ||
+		    prep_progress(progress, "free space", v->info.clusters_off + end * cluster,
+				  v->volume->slice->size, err) < 0)
 			return -1;
 		v->free_nonzero += nonzero;
 	}
@@ -75,7 +77,7 @@ static int inspect_volume(struct prep_inspect *in, struct prep_inspect_volume *v
 	struct prep_fs *fs;
 	int r;
 
-	if (v->volume->kind != PREP_FS_NTFS)
+	if (!prep_fs_known(v->volume->kind))
 		return 0;
 	if (prep_fs_open(v->volume->slice, 0, &fs, &e) < 0) {
 		/* One bad volume does not hide what the others hold. */
@@ -101,7 +103,8 @@ static void usage_of(const struct prep_inspect *in, uint64_t off, uint64_t end, 
 	*used = *free_too = false;
 	for (unsigned i = 0; i < in->volumes->n; i++) {
 		const struct prep_inspect_volume *v = &in->volume[i];
-		const uint64_t cluster = v->info.cluster_size, start = v->volume->part->off;
+		const uint64_t cluster = v->info.cluster_size;
+		const uint64_t start = v->volume->part->off + v->info.clusters_off;
 		uint64_t from, to, first, last;
 
 		if (!v->opened)
@@ -165,12 +168,10 @@ static int block_state(const struct prep_inspect *in, struct prep_disk *d, uint6
 static int inspect_blocks(struct prep_inspect *in, struct prep_disk *d,
 			  const struct prep_progress *progress, struct prep_err *err)
 {
-	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
 	unsigned char *buf;
 	int state = 0;
 
-	in->block_size = vhd != NULL && vhd->footer.type == PREP_VHD_DYNAMIC ? vhd->header.block_size
-									    : PREP_VHD_BLOCK_SIZE_DEFAULT;
+	in->block_size = prep_vhd_block_size(d);
 	in->blocks = (d->size + in->block_size - 1) / in->block_size;
 	in->state = malloc((size_t)in->blocks);
 	buf = malloc(PREP_MIB);

@@ -211,14 +211,14 @@ static int run(const struct prep_volumes *volumes, struct prep_disk *overlay,
 
 		if (how->volume != 0 && v->part->number != how->volume)
 			continue;
-		if (v->kind != PREP_FS_NTFS)
+		if (!prep_fs_known(v->kind))
 			continue;
 		looked++;
 		if (rmfile_volume(v, overlay, how, report, progress, err) < 0)
 			return -1;
 	}
 	if (looked == 0)
-		return prep_fail(err, PREP_EREFUSED, "%s: no NTFS file system", volumes->disk->name);
+		return prep_fail(err, PREP_EREFUSED, "%s: no file system that is known here", volumes->disk->name);
 	return report_finish(report, how, volumes->disk->name, err);
 }
 

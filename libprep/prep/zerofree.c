@@ -45,22 +45,23 @@ static int count(struct zerofree *z, uint64_t off, uint64_t len, struct prep_err
 	return prep_progress(z->progress, "free space", end, z->volume->slice->size, err);
 }
 
-static int stage_free(struct zerofree *z, const struct prep_fs_audit *audit, uint64_t cluster_size,
-		      struct prep_err *err)
+static int stage_free(struct zerofree *z, const struct prep_fs_audit *audit,
+		      const struct prep_fs_info *info, struct prep_err *err)
 {
 	uint64_t lcn = 0;
 
 	for (;;) {
-		uint64_t end;
+		uint64_t end, off, len;
 
 		lcn = prep_bit_next(audit->free_map, lcn, audit->clusters, true);
 		if (lcn == audit->clusters)
 			return 0;
 		end = prep_bit_next(audit->free_map, lcn, audit->clusters, false);
-		if (count(z, lcn * cluster_size, (end - lcn) * cluster_size, err) < 0 ||
-		    fill(z, lcn * cluster_size, (end - lcn) * cluster_size, 0, err) < 0)
+		off = info->clusters_off + lcn * info->cluster_size;
+		len = (end - lcn) * info->cluster_size;
+		if (count(z, off, len, err) < 0 || fill(z, off, len, 0, err) < 0)
 			return -1;
-		z->report->free += (end - lcn) * cluster_size;
+		z->report->free += len;
 		lcn = end;
 	}
 }
@@ -151,7 +152,7 @@ static int zerofree_volume(struct zerofree *z, struct prep_err *err)
 	if (prep_gate_open(z->volume, PREP_GATE_CLUSTERS, &fs, &audit, z->progress, err) < 0)
 		return -1;
 	z->report->used_unclaimed = audit.used_unclaimed;
-	r = stage_free(z, &audit, prep_fs_info(fs)->cluster_size, err);
+	r = stage_free(z, &audit, prep_fs_info(fs), err);
 	if (r == 0)
 		r = stage_streams(z, fs, err);
 	z->report->done = r == 0;
@@ -178,9 +179,9 @@ int prep_zerofree(const struct prep_volumes *volumes, struct prep_disk *overlay,
 			continue;
 		*r = (struct prep_zerofree_volume){ .number = v->part->number, .kind = v->kind, .size = v->part->len };
 		report->n++;
-		if (v->kind == PREP_FS_NTFS && zerofree_volume(&z, err) < 0)
+		if (prep_fs_known(v->kind) && zerofree_volume(&z, err) < 0)
 			return -1;
-		if (v->kind != PREP_FS_NTFS && how->volume != 0)
+		if (!prep_fs_known(v->kind) && how->volume != 0)
 			return prep_fail(err, PREP_EREFUSED, "%s: %s: its free space is not known", v->slice->name,
 					 prep_fs_kind_name(v->kind));
 	}

@@ -3,8 +3,8 @@
  * FAT12, FAT16, FAT32 and exFAT: what their files share. fat.c and exfat.c
  * open; fat_table.c reads and clears chains of clusters; fat_dir.c and
  * exfat_dir.c read folders, fat_tree.c all of them, one below the other;
- * fat_audit.c with exfat_bitmap.c, fat_walk.c, fat_find.c, fat_remove.c and
- * exfat_remove.c are the calls of fs.h.
+ * exfat_tables.c is the bitmap and the up-case table. fat_audit.c, fat_walk.c,
+ * fat_find.c and fat_remove.c are the calls of fs.h, for all four.
  *
  * Sources: Microsoft, FAT32 File System Specification 1.03 (fatgen103), with
  * its long names; Microsoft, exFAT file system specification (revision 1.00,
@@ -15,7 +15,9 @@
  *                     free maps: from 0, at info.clusters_off of the volume
  *   id                of a file: the place of its short entry (exFAT: its file
  *                     entry) in the volume, in slots of 32 bytes
- *   parent_id         the folder's first cluster; 0 of FAT12's and FAT16's root
+ *   parent_id         the folder's first cluster, 0 of FAT12's and FAT16's root;
+ *                     in the upper half how many clusters it has, where exFAT
+ *                     keeps it in contiguous ones
  *   version           "12", "16", "32"; of exFAT its revision, "1.0"
  *   streams           one for each file that has clusters. Folders, tables and
  *                     exFAT's bitmap are metadata, outside all streams
@@ -35,7 +37,8 @@
  *                     are nested too deeply
  *   sizes             files whose size and number of clusters do not go together
  *   dangling          folders without a cluster, or whose '.' and '..' lead elsewhere
- *   orphans           parts of long names (exFAT: secondary entries) without their file
+ *   orphans           exFAT: secondary entries without their file. (Parts of long
+ *                     names without theirs are noted, and do no harm)
  *   link_counts, record_bitmap, records_unmarked   always 0
  */
 #ifndef PREP_VOLUME_FAT_H
@@ -54,11 +57,27 @@
 #define PREP_FAT_PAGE 4096u
 #define PREP_FAT_PAGES 256u
 
+struct prep_fat;
 struct prep_fat_dir;
 struct prep_fat_entry;
 
+/* What FAT and exFAT do differently. */
+struct prep_fat_format {
+	/* The next entry of a folder, those not in use passed over: 1, 0 at its end, -1. */
+	int (*next_entry)(struct prep_fat_dir *d, struct prep_fat_entry *ret, struct prep_err *err);
+	/* Fill in f->upcase, which is there. */
+	int (*load_upcase)(struct prep_fat *f, struct prep_err *err);
+	/* Mark the clusters of a chain that was read free. */
+	int (*free_clusters)(struct prep_fat *f, uint32_t first, uint32_t count, struct prep_err *err);
+	/* What a slot's first byte becomes when its file is removed. */
+	uint8_t (*freed_mark)(uint8_t mark);
+	/* After removals: put right what says how much is free. */
+	int (*finish)(struct prep_fat *f, struct prep_err *err);
+};
+
 struct prep_fat {
 	struct prep_fs fs;
+	const struct prep_fat_format *format;
 	struct prep_disk *disk;
 	bool write, exfat;
 	bool changed;             /* something was removed: summaries must be put right at the end */
@@ -83,10 +102,7 @@ struct prep_fat {
 	uint32_t upcase_cluster, upcase_checksum;
 	uint64_t upcase_len;
 
-	uint16_t *upcase;         /* 65536 units; made when it is first needed */
-
-	/* The next entry of a folder: 1, 0 at its end, -1. */
-	int (*next_entry)(struct prep_fat_dir *d, struct prep_fat_entry *ret, struct prep_err *err);
+	uint16_t *upcase;         /* 65536 units; NULL until prep_fat_load_upcase */
 
 	/* Pages of the active FAT, each where its number says */
 	uint8_t (*page)[PREP_FAT_PAGE];
@@ -97,8 +113,8 @@ struct prep_fat {
 	uint64_t block_off;
 	size_t block_len;
 
-	struct prep_fat_dir *last; /* of removals: a folder, and how far it was read */
-	uint32_t last_parent;
+	struct prep_fat_dir *last; /* the folder of the last removal, and how far it was read */
+	uint64_t last_parent;
 };
 
 /* ---- fat_table.c ---- */
@@ -205,7 +221,7 @@ struct prep_fat_dir prep_fat_dir_of(struct prep_fat *f, uint32_t first, bool con
 /* The next slot, until the marker of the end: 1 and d->slot, d->slot_off; 0 at the end, -1. */
 int prep_fat_next_slot(struct prep_fat_dir *d, struct prep_err *err);
 
-/* The reading of the two kinds of entries: see next_entry. Entries not in use are passed over. */
+/* See next_entry. */
 int prep_fat_next_entry(struct prep_fat_dir *d, struct prep_fat_entry *ret, struct prep_err *err);
 int prep_exfat_next_entry(struct prep_fat_dir *d, struct prep_fat_entry *ret, struct prep_err *err);
 
@@ -259,18 +275,34 @@ int prep_fat_tree_enter(struct prep_fat_tree *t, unsigned tag, struct prep_err *
 int prep_fat_tree_path(struct prep_fat_tree *t, const char **ret, struct prep_err *err);
 const char *prep_fat_tree_left_path(struct prep_fat_tree *t);
 
-/* ---- fs.h ---- */
+/* ---- fat.c, exfat.c: opening ---- */
 
-/* Make f->upcase. */
-int prep_fat_load_upcase(struct prep_fat *f, struct prep_err *err);
-int prep_exfat_load_upcase(struct prep_fat *f, struct prep_err *err);
+/* An empty volume, to be filled in by the kind's check of its boot sector; NULL without memory. */
+struct prep_fat *prep_fat_new(struct prep_disk *volume, const struct prep_fat_format *format);
+void prep_fat_free(struct prep_fat *f);
 
 /* Record an obstacle. */
 void prep_fat_obstacle(struct prep_fat *f, unsigned obstacle, const char *text);
 
-/* What a write needs: PREP_EREFUSED where an obstacle stands that flags do not allow. */
-int prep_fat_refuse_obstacles(struct prep_fat *f, unsigned flags, struct prep_err *err);
-void prep_fat_free(struct prep_fat *f);
+/* The rest of opening, the same for both: the label, and what stands against writing. Takes f, even on failure. */
+int prep_fat_finish_open(struct prep_fat *f, unsigned flags, struct prep_fs **ret, struct prep_err *err);
+
+/* ---- exfat_tables.c ---- */
+
+/* All of the bitmap, into (clusters + 63) / 64 words. */
+int prep_exfat_read_bitmap(struct prep_fat *f, uint8_t *map, struct prep_err *err);
+int prep_exfat_free_clusters(struct prep_fat *f, uint32_t first, uint32_t count, struct prep_err *err);
+int prep_exfat_load_upcase(struct prep_fat *f, struct prep_err *err);
+
+/* Whether the boot region at `off` has the checksum that it says: 1, 0 or -1. */
+int prep_exfat_boot_sound(struct prep_fat *f, uint64_t off, struct prep_err *err);
+
+/* ---- fat_find.c ---- */
+
+/* Make f->upcase, unless it is there. */
+int prep_fat_load_upcase(struct prep_fat *f, struct prep_err *err);
+
+/* ---- The calls of fs.h ---- */
 
 int prep_fat_audit(struct prep_fs *fs, struct prep_fs_audit *ret,
 		   const struct prep_progress *progress, struct prep_err *err);
@@ -280,15 +312,5 @@ int prep_fat_walk(struct prep_fs *fs, unsigned flags,
 int prep_fat_find(struct prep_fs *fs, const char *pattern, bool recursive,
 		  struct prep_fs_list *list, struct prep_err *err);
 int prep_fat_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
-
-/* Free an entry's clusters and mark its slots unused. */
-int prep_exfat_drop(struct prep_fat *f, const struct prep_fat_entry *e, struct prep_err *err);
-
-/* exFAT's bitmap: all of it, read to (clusters + 63) / 64 words; and its bits of some clusters cleared. */
-int prep_exfat_read_bitmap(struct prep_fat *f, uint8_t *map, struct prep_err *err);
-int prep_exfat_clear_bits(struct prep_fat *f, uint32_t first, uint32_t count, struct prep_err *err);
-
-/* Whether exFAT's boot region at `off` has the checksum that it says: 1, 0 or -1. */
-int prep_exfat_boot_sound(struct prep_fat *f, uint64_t off, struct prep_err *err);
 
 #endif

@@ -5,7 +5,7 @@
  */
 #include "libprep/base/bytes.h"
 #include "libprep/volume/fat.h"
-#include "libprep/volume/utf16.h"
+#include "libprep/base/utf16.h"
 
 /* Drivers go no further: 65536 slots, on exFAT 256 MiB (7.4). */
 #define DIR_MAX (65536u * PREP_FAT_SLOT)

@@ -40,7 +40,7 @@ int prep_fat_tree_next(struct prep_fat_tree *t, struct prep_err *err)
 
 	if (t->n == 0)
 		return PREP_FAT_TREE_END;
-	r = t->f->next_entry(&t->level[t->n - 1].dir, &t->entry, err);
+	r = t->f->format->next_entry(&t->level[t->n - 1].dir, &t->entry, err);
 	if (r < 0)
 		return -1;
 	if (r > 0)

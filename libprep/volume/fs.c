@@ -117,6 +117,11 @@ const char *prep_fs_kind_name(enum prep_fs_kind kind)
 	return "unknown";
 }
 
+bool prep_fs_known(enum prep_fs_kind kind)
+{
+	return kind == PREP_FS_NTFS || kind == PREP_FS_FAT || kind == PREP_FS_EXFAT;
+}
+
 const char *prep_fs_advice(unsigned obstacles)
 {
 	if (obstacles & PREP_FS_HIBERNATED)
@@ -146,7 +151,9 @@ int prep_fs_open(struct prep_disk *volume, unsigned flags, struct prep_fs **ret,
 	case PREP_FS_UNKNOWN:
 		return prep_fail(err, PREP_EREFUSED, "%s: no file system that is known here", volume->name);
 	case PREP_FS_FAT:
+		return prep_fat_open(volume, flags, ret, err);
 	case PREP_FS_EXFAT:
+		return prep_exfat_open(volume, flags, ret, err);
 	case PREP_FS_REFS:
 	case PREP_FS_LVM:
 		break;
@@ -185,14 +192,14 @@ void prep_fs_audit_clear(struct prep_fs_audit *a)
 
 bool prep_fs_audit_clusters_sound(const struct prep_fs_audit *a)
 {
-	return a->crosslinked == 0 && a->outside == 0 && a->claimed_free == 0 &&
+	return a->crosslinked == 0 && a->outside == 0 && a->claimed_free == 0 && a->copies == 0 &&
 	       a->unreadable == 0 && a->records_unmarked == 0;
 }
 
 bool prep_fs_audit_records_sound(const struct prep_fs_audit *a)
 {
 	return prep_fs_audit_clusters_sound(a) && a->record_bitmap == 0 && a->dangling == 0 &&
-	       a->orphans == 0 && a->link_counts == 0;
+	       a->orphans == 0 && a->link_counts == 0 && a->sizes == 0;
 }
 
 int prep_fs_walk(struct prep_fs *fs, unsigned flags,
@@ -221,8 +228,26 @@ int prep_fs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct
 	return fs->ops->remove(fs, entry, err);
 }
 
+int prep_fs_move_begin(struct prep_fs *fs, struct prep_err *err)
+{
+	if (fs->ops->move == NULL)
+		return prep_fail(err, PREP_EREFUSED, "%s: clusters of %s cannot be moved", fs->volume->name,
+				 prep_fs_kind_name(fs->info.kind));
+	return fs->ops->move_begin(fs, err);
+}
+
+int prep_fs_move_grant(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err)
+{
+	return fs->ops->move_grant(fs, lcn, len, err);
+}
+
 int prep_fs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err)
 {
-	m->taken = m->pieces;
-	return fs->ops->move != NULL ? fs->ops->move(fs, m, err) : 0;
+	m->lacks = 0;
+	return fs->ops->move(fs, m, err);
+}
+
+int prep_fs_move_end(struct prep_fs *fs, struct prep_err *err)
+{
+	return fs->ops->move_end(fs, err);
 }

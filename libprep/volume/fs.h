@@ -22,8 +22,8 @@
 enum prep_fs_kind {
 	PREP_FS_UNKNOWN,   /* left exactly as it is */
 	PREP_FS_NTFS,
-	PREP_FS_FAT,       /* recognised, treated as unknown so far */
-	PREP_FS_EXFAT,     /* likewise */
+	PREP_FS_FAT,       /* FAT12, FAT16, FAT32: fat.h says what the terms below mean there */
+	PREP_FS_EXFAT,
 	PREP_FS_BITLOCKER, /* refused when a change is asked for */
 	PREP_FS_REFS,      /* likewise */
 	PREP_FS_LVM,       /* likewise */
@@ -31,6 +31,9 @@ enum prep_fs_kind {
 
 int prep_fs_probe(struct prep_disk *volume, enum prep_fs_kind *ret, struct prep_err *err);
 const char *prep_fs_kind_name(enum prep_fs_kind kind); /* "NTFS", "BitLocker", ...: static */
+
+/* Whether file systems of a kind can be opened: NTFS, FAT, exFAT. */
+bool prep_fs_known(enum prep_fs_kind kind);
 
 /* Why a file system must not be changed: bits of prep_fs_info.obstacles. */
 enum prep_fs_obstacle {
@@ -43,11 +46,12 @@ enum prep_fs_obstacle {
 
 struct prep_fs_info {
 	enum prep_fs_kind kind;
-	char version[8];        /* "3.1" */
+	char version[8];        /* "3.1"; FAT: "12", "16", "32" */
 	char label[256];        /* UTF-8 */
 	uint64_t serial;
 	uint32_t cluster_size;  /* bytes */
 	uint64_t clusters;
+	uint64_t clusters_off;  /* where the first of them, bit 0 of a free map, is in the volume; NTFS: 0 */
 	unsigned obstacles;     /* enum prep_fs_obstacle */
 	char obstacle_text[512];/* one clause for each, joined by "; ": what was found and where; empty if none */
 };
@@ -88,6 +92,7 @@ struct prep_fs_audit {
 	uint64_t claimed_free;    /* claimed, marked free */
 	uint64_t used_unclaimed;  /* marked used, claimed by nobody: lost, but harmless */
 	uint64_t bad;             /* in $BadClus */
+	uint64_t copies;          /* what differs between copies of the allocation table or boot sector */
 
 	/* Records */
 	uint64_t records;         /* in use, extension records included */
@@ -97,6 +102,7 @@ struct prep_fs_audit {
 	uint64_t dangling;        /* directory entries that lead to no matching record */
 	uint64_t orphans;         /* names of records that no directory holds */
 	uint64_t link_counts;     /* records whose link count is not the number of their names */
+	uint64_t sizes;           /* files whose size and clusters contradict each other */
 
 	/* What else one pass over the records tells */
 	uint64_t files, folders;
@@ -114,8 +120,8 @@ struct prep_fs_audit {
 
 /*
  * Damage that forbids any change: cross-links, claims outside, claimed-but-free
- * clusters, unreadable records, records in use but marked free.
- * Damage that forbids removals as well: dangling entries, orphans, link counts, the rest of the record bitmap.
+ * clusters, differing copies, unreadable records, records in use but marked free.
+ * Damage that forbids removals as well: dangling entries, orphans, link counts, sizes, the rest of the record bitmap.
  */
 bool prep_fs_audit_clusters_sound(const struct prep_fs_audit *a);
 bool prep_fs_audit_records_sound(const struct prep_fs_audit *a);
@@ -144,7 +150,7 @@ struct prep_fs_stream {
 	bool data;              /* a data stream; else an index, a bitmap, ... */
 	uint32_t type;          /* as the file system numbers them (NTFS: the attribute's type) */
 	bool system;            /* of the file system's own files (NTFS: records below 24, and those in $Extend) */
-	bool fixed;             /* cannot be moved: system streams, and NTFS's attribute lists */
+	bool fixed;             /* cannot be moved: system streams, NTFS's attribute lists, names that are not valid UTF-16 */
 	bool compressed;        /* runs hold the raw units, not the data */
 	bool encrypted;         /* likewise */
 	bool sparse;
@@ -157,7 +163,7 @@ struct prep_fs_stream {
 
 /*
  * Call fn for every non-resident stream, extension records joined to one stream,
- * by ascending id. The struct is valid during the call. fn returns -1 to stop
+ * by ascending id (FAT, exFAT: folder by folder). The struct is valid during the call. fn returns -1 to stop
  * the walk with *err set. Streams that are damaged are PREP_EDAMAGED.
  */
 int prep_fs_walk(struct prep_fs *fs, unsigned flags,
@@ -204,23 +210,35 @@ struct prep_fs_piece {
 	uint64_t at, len, to;
 };
 
-/* Pieces of one stream, ascending, that have clusters. */
 struct prep_fs_move {
-	uint64_t id;            /* as in prep_fs_stream: */
-	uint32_t type;
-	const char *name;
-	const struct prep_fs_piece *piece;
+	const struct prep_fs_stream *stream; /* as the walk showed it */
+	const struct prep_fs_piece *piece;   /* ascending by at, all of it in clusters, not in holes */
 	size_t pieces;
-	size_t taken;           /* set: the first piece whose target is not free, or `pieces` */
+	uint64_t lacks;         /* set: clusters to be granted before this can be done, or 0 */
 };
 
 /*
- * Make the metadata say that the pieces are at their new places: runs and
- * allocation. The bytes are the caller's to copy, from where the stream had
- * them. Only after PREP_FS_WRITE. Returns 1; or 0 and nothing done where a
- * target is not free (m->taken), or the stream is not one that can be moved;
- * after a failure forget what was staged.
+ * Moving clusters, only after PREP_FS_WRITE; after a failure of any of the
+ * calls forget what was staged.
+ *
+ * Between begin and end no cluster is free to the file system but those it is
+ * granted: for longer run lists it may need some itself. So the caller alone
+ * says where data goes, and nothing is put in a place that was left in between.
+ * End marks free what was left and what was not used.
+ */
+int prep_fs_move_begin(struct prep_fs *fs, struct prep_err *err);
+
+/* Let the file system have clusters [lcn, lcn+len), which were free at the beginning. */
+int prep_fs_move_grant(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err);
+
+/*
+ * Make the metadata say that the pieces are at their new places, which were
+ * free at the beginning. The bytes are the caller's to copy, from where the
+ * stream had them. Returns 1; or 0 and nothing done where more clusters must be
+ * granted first (m->lacks), or the pieces cannot be moved.
  */
 int prep_fs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
+
+int prep_fs_move_end(struct prep_fs *fs, struct prep_err *err);
 
 #endif

@@ -19,7 +19,10 @@ struct prep_fs_ops {
 		    struct prep_fs_list *list, struct prep_err *err);
 	int (*remove)(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
 
-	/* NULL where nothing can be moved. */
+	/* NULL, all four, where nothing can be moved. */
+	int (*move_begin)(struct prep_fs *fs, struct prep_err *err);
+	int (*move_grant)(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err);
+	int (*move_end)(struct prep_fs *fs, struct prep_err *err);
 	int (*move)(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
 };
 
@@ -33,5 +36,9 @@ struct prep_fs {
 /* The kinds' prep_fs_open, called once the probe has named the kind. */
 int prep_ntfs_open(struct prep_disk *volume, unsigned flags, struct prep_fs **ret,
 		   struct prep_err *err);
+int prep_fat_open(struct prep_disk *volume, unsigned flags, struct prep_fs **ret,
+		  struct prep_err *err);
+int prep_exfat_open(struct prep_disk *volume, unsigned flags, struct prep_fs **ret,
+		    struct prep_err *err);
 
 #endif

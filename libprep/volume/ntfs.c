@@ -264,6 +264,7 @@ static int ntfs_close(struct prep_fs *fs, struct prep_err *err)
 
 	if ((unmount(n) != 0 || n->device.err.code != PREP_DONE) && n->write)
 		r = prep_ntfs_fail(n, err, "cannot be unmounted");
+	free(n->held);
 	free(n);
 	return r;
 }
@@ -274,5 +275,8 @@ static const struct prep_fs_ops ntfs_ops = {
 	.walk = prep_ntfs_walk,
 	.find = prep_ntfs_find,
 	.remove = prep_ntfs_remove,
+	.move_begin = prep_ntfs_move_begin,
+	.move_grant = prep_ntfs_move_grant,
+	.move_end = prep_ntfs_move_end,
 	.move = prep_ntfs_move,
 };

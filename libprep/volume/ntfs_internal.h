@@ -43,6 +43,9 @@ struct prep_ntfs {
 	uint32_t cluster_size, record_size;
 	unsigned cluster_bits;
 	uint64_t clusters;
+
+	/* While clusters are moved, one bit each: free to be, but marked used so that libntfs-3g keeps off. */
+	uint8_t *held;
 };
 
 extern const struct ntfs_device_operations prep_ntfs_device_ops;
@@ -61,6 +64,9 @@ int prep_ntfs_walk(struct prep_fs *fs, unsigned flags,
 int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 		   struct prep_fs_list *list, struct prep_err *err);
 int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+int prep_ntfs_move_begin(struct prep_fs *fs, struct prep_err *err);
+int prep_ntfs_move_grant(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err);
+int prep_ntfs_move_end(struct prep_fs *fs, struct prep_err *err);
 int prep_ntfs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err);
 
 #endif

@@ -1,23 +1,38 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Moving clusters: the runs of one attribute and $Bitmap, by libntfs-3g's own
- * run lists and mapping pairs.
+ * Moving clusters: the runs of one attribute by libntfs-3g's own run lists and
+ * mapping pairs, $Bitmap by ourselves.
+ *
+ * While moves are made, $Bitmap as libntfs-3g sees it (the overlay's) has every
+ * cluster marked used. n->held knows those that are free to be: targets are
+ * taken out of it, what was left is put in, and at the end $Bitmap gets what
+ * remains. So libntfs-3g takes no target for itself, and nothing goes where
+ * something was left in the same run.
  */
 #include "libprep/volume/ntfs_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <ntfs-3g/bitmap.h>
 #include <ntfs-3g/inode.h>
 #include <ntfs-3g/runlist.h>
 
 #include "libprep/base/bytes.h"
-#include "libprep/volume/utf16.h"
+#include "libprep/base/utf16.h"
 
-/* The clusters that pieces come from, to be freed once the runs no longer name them. */
-struct vacated {
-	uint64_t lcn, len;
-};
+#define BITMAP_STEP (64 * 1024u)
+
+/*
+ * What one run takes in mapping pairs at most on volumes of up to 2^39
+ * clusters: the head, a length and a distance with its sign.
+ */
+#define PAIR_BYTES 11u
+/* An entry of an attribute list with a short name. */
+#define LIST_ENTRY_BYTES 48u
+/* libntfs-3g lengthens $MFT by so many records at a time. */
+#define MFT_STEP 16u
 
 /* A run list under construction. libntfs-3g frees it, and takes its memory to be whole 4 KiB. */
 struct list {
@@ -25,12 +40,22 @@ struct list {
 	size_t n, room;
 };
 
+/* Clusters that pieces come from, and where they go. */
+struct shift {
+	uint64_t from, to, len;
+};
+
+struct shifts {
+	struct shift *shift;
+	size_t n, room;
+};
+
 static int append(struct list *l, VCN vcn, LCN lcn, s64 length, struct prep_err *err)
 {
 	runlist_element *last = l->n > 0 ? &l->rl[l->n - 1] : NULL;
 
-	if (last != NULL && length > 0 &&
-	    (lcn >= 0 ? last->lcn >= 0 && last->lcn + last->length == lcn : last->lcn == lcn)) {
+	/* Holes stay as they are: in compressed streams they end units. */
+	if (last != NULL && length > 0 && lcn >= 0 && last->lcn >= 0 && last->lcn + last->length == lcn) {
 		last->length += length;
 		return 0;
 	}
@@ -47,24 +72,70 @@ static int append(struct list *l, VCN vcn, LCN lcn, s64 length, struct prep_err 
 	return 0;
 }
 
+static int note_shift(struct shifts *s, uint64_t from, uint64_t to, uint64_t len, struct prep_err *err)
+{
+	if (s->n == s->room) {
+		struct shift *more = reallocarray(s->shift, s->room * 2 + 16, sizeof *more);
+
+		if (more == NULL)
+			return prep_fail_nomem(err);
+		s->shift = more;
+		s->room = s->room * 2 + 16;
+	}
+	s->shift[s->n++] = (struct shift){ from, to, len };
+	return 0;
+}
+
 /*
- * The run list with the pieces at their targets. 1 and *ret, *old; 0 where a
- * piece is not all in clusters; the caller frees both.
+ * Whether the runs that libntfs-3g has are those that the caller saw: what is
+ * moved is copied by the one and renamed by the other.
  */
-static int rewrite(const struct prep_ntfs *n, const runlist_element *rl, const struct prep_fs_move *m,
-		   struct list *ret, struct vacated **old, size_t *olds, struct prep_err *err)
+static bool same_runs(const struct prep_ntfs *n, const runlist_element *rl, const struct prep_fs_stream *s)
 {
 	const unsigned bits = n->cluster_bits;
-	size_t i = 0, room = 0;
+	size_t i = 0;
 
 	for (; rl->length > 0; rl++) {
 		VCN vcn = rl->vcn;
+		s64 len;
+
+		if (rl->lcn < 0 && rl->lcn != LCN_HOLE)
+			return false;
+		for (const VCN end = rl->vcn + rl->length; vcn < end; vcn += len) {
+			const struct prep_fs_run *r = &s->run[i];
+			LCN lcn;
+
+			if (i == s->runs || vcn < (VCN)(r->at >> bits))
+				return false;
+			lcn = r->off == PREP_FS_HOLE ? LCN_HOLE : (LCN)((r->off + ((uint64_t)vcn << bits) - r->at) >> bits);
+			if (lcn != (rl->lcn == LCN_HOLE ? LCN_HOLE : rl->lcn + (vcn - rl->vcn)))
+				return false;
+			len = (s64)((r->at + r->len) >> bits) - vcn;
+			if (len <= end - vcn)
+				i++;
+			else
+				len = end - vcn;
+		}
+	}
+	return i == s->runs;
+}
+
+/* The run list with the pieces at their targets: 1, or 0 where a piece is not all in clusters. */
+static int rewrite(const struct prep_ntfs *n, const runlist_element *rl, const struct prep_fs_move *m,
+		   struct list *ret, struct shifts *shifts, struct prep_err *err)
+{
+	const unsigned bits = n->cluster_bits;
+	size_t i = 0;
+
+	for (; rl->length > 0; rl++) {
 		const VCN end = rl->vcn + rl->length;
+		VCN vcn = rl->vcn;
 
 		while (vcn < end) {
 			const VCN from = i < m->pieces ? (VCN)(m->piece[i].at >> bits) : end;
 			const VCN to = i < m->pieces ? from + (VCN)(m->piece[i].len >> bits) : end;
 			const LCN lcn = rl->lcn >= 0 ? rl->lcn + (vcn - rl->vcn) : rl->lcn;
+			LCN new;
 			s64 len;
 
 			if (vcn < from) {
@@ -77,17 +148,10 @@ static int rewrite(const struct prep_ntfs *n, const runlist_element *rl, const s
 			if (rl->lcn < 0)
 				return 0;
 			len = (to < end ? to : end) - vcn;
-			if (append(ret, vcn, (LCN)(m->piece[i].to >> bits) + (vcn - from), len, err) < 0)
+			new = (LCN)(m->piece[i].to >> bits) + (vcn - from);
+			if (append(ret, vcn, new, len, err) < 0 ||
+			    note_shift(shifts, (uint64_t)lcn, (uint64_t)new, (uint64_t)len, err) < 0)
 				return -1;
-			if (*olds == room) {
-				struct vacated *more = reallocarray(*old, room * 2 + 16, sizeof **old);
-
-				if (more == NULL)
-					return prep_fail_nomem(err);
-				*old = more;
-				room = room * 2 + 16;
-			}
-			(*old)[(*olds)++] = (struct vacated){ (uint64_t)lcn, (uint64_t)len };
 			vcn += len;
 			if (vcn == to)
 				i++;
@@ -98,113 +162,190 @@ static int rewrite(const struct prep_ntfs *n, const runlist_element *rl, const s
 	return append(ret, rl->vcn, LCN_ENOENT, 0, err) < 0 ? -1 : 1;
 }
 
-/* Whether clusters [lcn, lcn+len) are free in $Bitmap: 1, 0, or -1. */
-static int is_free(struct prep_ntfs *n, uint64_t lcn, uint64_t len, struct prep_err *err)
+static bool all_held(const struct prep_ntfs *n, uint64_t lcn, uint64_t len)
 {
-	const uint64_t first = lcn / 8, bytes = (lcn + len + 7) / 8 - first;
-	uint8_t *bits;
-	int r;
-
-	if (lcn >= n->clusters || len > n->clusters - lcn)
-		return 0;
-	/* prep_bit_next looks at whole words. */
-	bits = calloc(1, (size_t)bytes + 8);
-	if (bits == NULL)
-		return prep_fail_nomem(err);
-	if (ntfs_attr_pread(n->vol->lcnbmp_na, (s64)first, (s64)bytes, bits) != (s64)bytes)
-		r = prep_ntfs_fail(n, err, "cannot read $Bitmap");
-	else
-		r = prep_bit_next(bits, lcn - first * 8, lcn - first * 8 + len, true) == lcn - first * 8 + len;
-	free(bits);
-	return r;
+	return lcn < n->clusters && len <= n->clusters - lcn &&
+	       prep_bit_next(n->held, lcn, lcn + len, false) == lcn + len;
 }
 
-static int targets_free(struct prep_ntfs *n, struct prep_fs_move *m, struct prep_err *err)
+static bool targets_held(const struct prep_ntfs *n, const struct shifts *s)
 {
-	for (size_t i = 0; i < m->pieces; i++) {
-		const int r = is_free(n, m->piece[i].to >> n->cluster_bits, m->piece[i].len >> n->cluster_bits, err);
-
-		if (r <= 0) {
-			m->taken = i;
-			return r;
-		}
-	}
-	return 1;
+	for (size_t i = 0; i < s->n; i++)
+		if (!all_held(n, s->shift[i].to, s->shift[i].len))
+			return false;
+	return true;
 }
 
-/* Put the new runs in force: take the targets, write the mapping pairs, give the old clusters back. */
-static int enforce(struct prep_ntfs *n, ntfs_attr *na, const struct prep_fs_move *m, struct list *l,
-		   const struct vacated *old, size_t olds, struct prep_err *err)
+/* Clusters that libntfs-3g may want at most for a run list of `runs`. */
+static uint64_t may_want(const struct prep_ntfs *n, size_t runs)
 {
-	const unsigned bits = n->cluster_bits;
+	/* Records are filled by at least half: the rest is their header and what moved there with the runs. */
+	const uint64_t records = runs * PAIR_BYTES / (n->record_size / 2) + 2;
+	const uint64_t mft = (records + MFT_STEP) * n->record_size, list = records * LIST_ENTRY_BYTES;
 
-	for (size_t i = 0; i < m->pieces; i++)
-		if (ntfs_bitmap_set_run(n->vol->lcnbmp_na, (s64)(m->piece[i].to >> bits),
-					(s64)(m->piece[i].len >> bits)) != 0)
-			return prep_ntfs_fail(n, err, "cannot mark clusters used");
+	/* And one each for what begins in a new cluster: $MFT's bitmap, the list and $MFT itself. */
+	return ((mft + list) >> n->cluster_bits) + 4;
+}
+
+/* Put the new runs in force, and note what is free now. */
+static int enforce(struct prep_ntfs *n, ntfs_attr *na, struct list *l, const struct shifts *s,
+		   struct prep_err *err)
+{
 	free(na->rl);
 	na->rl = l->rl;
 	l->rl = NULL;
 	NAttrSetRunlistDirty(na);
 	if (ntfs_attr_update_mapping_pairs(na, 0) != 0)
 		return prep_ntfs_fail(n, err, "cannot write the new runs of a stream");
-	for (size_t i = 0; i < olds; i++)
-		if (ntfs_bitmap_clear_run(n->vol->lcnbmp_na, (s64)old[i].lcn, (s64)old[i].len) != 0)
-			return prep_ntfs_fail(n, err, "cannot mark clusters free");
+	for (size_t i = 0; i < s->n; i++) {
+		prep_bit_fill(n->held, s->shift[i].to, s->shift[i].len, false);
+		prep_bit_fill(n->held, s->shift[i].from, s->shift[i].len, true);
+	}
 	return 1;
 }
 
-static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m,
-		     struct prep_err *err)
+static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m, struct prep_err *err)
 {
 	struct list l = { NULL, 0, 0 };
-	struct vacated *old = NULL;
-	size_t olds = 0;
+	struct shifts s = { NULL, 0, 0 };
+	uint64_t want;
 	int r;
 
 	if (!NAttrNonResident(na))
 		return 0;
 	if (ntfs_attr_map_whole_runlist(na) != 0)
 		return prep_ntfs_fail(n, err, "cannot read the runs of a stream");
-	r = rewrite(n, na->rl, m, &l, &old, &olds, err);
+	if (!same_runs(n, na->rl, m->stream))
+		return 0;
+	r = rewrite(n, na->rl, m, &l, &s, err);
+	if (r > 0 && !targets_held(n, &s))
+		r = 0;
+	if (r > 0) {
+		want = may_want(n, l.n);
+		if ((uint64_t)n->vol->free_clusters < want) {
+			m->lacks = want - (uint64_t)n->vol->free_clusters;
+			r = 0;
+		}
+	}
 	if (r > 0)
-		r = targets_free(n, m, err);
-	if (r > 0)
-		r = enforce(n, na, m, &l, old, olds, err);
+		r = enforce(n, na, &l, &s, err);
 	free(l.rl);
-	free(old);
+	free(s.shift);
 	return r;
 }
 
 int prep_ntfs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *err)
 {
 	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+	const struct prep_fs_stream *s = m->stream;
 	ntfschar name[256] = { 0 };
-	const int64_t units = prep_utf8_to_utf16(m->name, strlen(m->name), name, 255);
+	const int64_t units = prep_utf8_to_utf16(s->name, strlen(s->name), name, 255);
 	ntfs_inode *ni;
 	ntfs_attr *na;
 	int r;
 
-	if (!n->write)
-		return prep_fail(err, PREP_EREFUSED, "%s: opened for reading only", n->disk->name);
+	if (n->held == NULL)
+		return prep_fail(err, PREP_EFAIL, "%s: clusters are moved before the beginning", n->disk->name);
 	/* libntfs-3g keeps these mapped itself, or finds its way by them. */
-	if (units < 0 || m->id < PREP_NTFS_FIRST_USER || m->type == PREP_NTFS_ATTR_LIST)
+	if (units < 0 || s->fixed || s->id < PREP_NTFS_FIRST_USER || s->type == PREP_NTFS_ATTR_LIST)
 		return 0;
 	for (int64_t i = 0; i < units; i++)
 		name[i] = htole16(name[i]);
-	ni = ntfs_inode_open(n->vol, (MFT_REF)m->id);
+	ni = ntfs_inode_open(n->vol, (MFT_REF)s->id);
 	if (ni == NULL)
 		return prep_ntfs_fail(n, err, "cannot open a file record");
-	na = ntfs_attr_open(ni, (ATTR_TYPES)htole32(m->type), name, (u32)units);
-	if (na == NULL) {
-		ntfs_inode_close(ni);
-		return 0; /* a name that does not survive UTF-8 */
+	na = ntfs_attr_open(ni, (ATTR_TYPES)htole32(s->type), name, (u32)units);
+	if (na != NULL) {
+		r = move_attr(n, na, m, err);
+		ntfs_attr_close(na);
+	} else {
+		/* Not there, or of a kind of compression that libntfs-3g does not know. */
+		r = errno == ENOENT || errno == EOPNOTSUPP ? 0 : prep_ntfs_fail(n, err, "cannot open a stream");
 	}
-	r = move_attr(n, na, m, err);
-	ntfs_attr_close(na);
 	if (ntfs_inode_close(ni) != 0 && r >= 0)
 		r = prep_ntfs_fail(n, err, "cannot write a file record");
 	if (r >= 0 && n->device.err.code != PREP_DONE)
 		r = prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
+	return r;
+}
+
+/* ---- $Bitmap ---- */
+
+/* Call fn for $Bitmap's bytes, a part at a time, and write those that it changes. */
+static int edit_bitmap(struct prep_ntfs *n, void (*fn)(uint8_t *held, uint8_t *bits, size_t len),
+		       struct prep_err *err)
+{
+	const uint64_t bytes = (n->clusters + 7) / 8;
+	uint8_t *now = malloc(2 * (size_t)BITMAP_STEP), *new = now + BITMAP_STEP;
+	int r = 0;
+
+	if (now == NULL)
+		return prep_fail_nomem(err);
+	for (uint64_t at = 0; r == 0 && at < bytes; at += BITMAP_STEP) {
+		const size_t len = (size_t)prep_min(BITMAP_STEP, bytes - at);
+
+		if (ntfs_attr_pread(n->vol->lcnbmp_na, (s64)at, (s64)len, now) != (s64)len) {
+			r = prep_ntfs_fail(n, err, "cannot read $Bitmap");
+			break;
+		}
+		memcpy(new, now, len);
+		fn(n->held + at, new, len);
+		if (memcmp(now, new, len) != 0 && ntfs_attr_pwrite(n->vol->lcnbmp_na, (s64)at, (s64)len, new) != (s64)len)
+			r = prep_ntfs_fail(n, err, "cannot write $Bitmap");
+	}
+	free(now);
+	return r;
+}
+
+static void hold(uint8_t *held, uint8_t *bits, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		held[i] = (uint8_t)~bits[i];
+	memset(bits, 0xFF, len);
+}
+
+static void release(uint8_t *held, uint8_t *bits, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		bits[i] &= (uint8_t)~held[i];
+}
+
+int prep_ntfs_move_begin(struct prep_fs *fs, struct prep_err *err)
+{
+	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+
+	if (!n->write)
+		return prep_fail(err, PREP_EREFUSED, "%s: opened for reading only", n->disk->name);
+	/* prep_bit_next looks at whole words. */
+	n->held = calloc((size_t)(n->clusters / 8 + 16), 1);
+	if (n->held == NULL)
+		return prep_fail_nomem(err);
+	/* libntfs-3g counts down as it takes: so it tells what is left of the grants. */
+	n->vol->free_clusters = 0;
+	return edit_bitmap(n, hold, err);
+}
+
+int prep_ntfs_move_grant(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err)
+{
+	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+
+	if (n->held == NULL || !all_held(n, lcn, len))
+		return prep_fail(err, PREP_EFAIL, "%s: clusters that are not free cannot be granted", n->disk->name);
+	prep_bit_fill(n->held, lcn, len, false);
+	if (ntfs_bitmap_clear_run(n->vol->lcnbmp_na, (s64)lcn, (s64)len) != 0)
+		return prep_ntfs_fail(n, err, "cannot write $Bitmap");
+	n->vol->free_clusters += (s64)len;
+	/* Where it has looked in vain there is something now. */
+	n->vol->full_zones = 0;
+	return 0;
+}
+
+int prep_ntfs_move_end(struct prep_fs *fs, struct prep_err *err)
+{
+	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+	const int r = edit_bitmap(n, release, err);
+
+	free(n->held);
+	n->held = NULL;
 	return r;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <stdlib.h>
+#include <string.h>
 
 #include "libprep/base/bytes.h"
 #include "libprep/volume/ntfs_dir.h"
@@ -68,6 +69,18 @@ static int fill_runs(struct walker *w, const struct prep_ntfs_runs *runs, struct
 	return 0;
 }
 
+/* Whether the name found again from its UTF-8 is this one, not another that looks the same. */
+static bool survives(const char *utf8, const struct prep_ntfs_attr *a)
+{
+	uint16_t unit[255];
+	const int64_t n = prep_utf8_to_utf16(utf8, strlen(utf8), unit, 255);
+
+	for (int64_t i = 0; i < n && i < a->name_len; i++)
+		if (unit[i] != get_le16(a->name + 2 * i))
+			return false;
+	return n == a->name_len;
+}
+
 static int show(void *arg, const struct prep_ntfs_attr *a, const struct prep_ntfs_runs *runs,
 		struct prep_err *err)
 {
@@ -93,7 +106,7 @@ static int show(void *arg, const struct prep_ntfs_attr *a, const struct prep_ntf
 		.data = a->type == PREP_NTFS_ATTR_DATA,
 		.type = a->type,
 		.system = w->system,
-		.fixed = w->system || a->type == PREP_NTFS_ATTR_LIST,
+		.fixed = w->system || a->type == PREP_NTFS_ATTR_LIST || !survives(name, a),
 		.compressed = (a->flags & PREP_NTFS_COMPRESSED) != 0,
 		.encrypted = (a->flags & PREP_NTFS_ENCRYPTED) != 0,
 		.sparse = (a->flags & PREP_NTFS_SPARSE) != 0,

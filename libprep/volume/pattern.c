@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "libprep/base/bytes.h"
-#include "libprep/volume/utf16.h"
+#include "libprep/base/utf16.h"
 
 #define PATTERN_MAX 32767 /* units of the longest path of Windows */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "libprep/volume/utf16.h"
+#include "libprep/base/utf16.h"
 
 #include "libprep/base/bytes.h"
 
