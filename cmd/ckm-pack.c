@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* ckm-pack: pack a disk image into a package. */
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "libprep/base/pool.h"
+#include "libprep/ckm/keys.h"
+#include "libprep/ckm/pack.h"
+#include "libprep/ckm/package.h"
+#include "libprep/ckm/section.h"
+#include "libprep/disk/overlay.h"
+#include "libprep/prep/zerofree.h"
+
+static const char usage[] =
+"Usage: ckm-pack [OPTION]... -o OUT.ckm [IMAGE]\n"
+"Pack a disk image into OUT.ckm and its index OUT.ckm.index. IMAGE is a VHD, a\n"
+"VHDX or a raw disk; without it, or as '-', standard input.\n"
+"\n"
+"  -o, --output OUT.ckm   the package; both files appear complete or not at all\n"
+"      --name NAME        of the image (default: from IMAGE's file name)\n"
+"      --image-version V  of the image\n"
+"      --comment TEXT     about the image\n"
+"      --trim             leave out free clusters and the bytes behind files' data\n"
+"  -0 ... -9              from fastest to smallest (default 6)\n"
+"      --codec NAME       xz, zstd, deflate or store (default: by level)\n"
+"      --base INDEX       the package of an older image, or its index: put what\n"
+"                         that does not hold in frames of its own\n"
+"      --difference       leave out what --base holds\n"
+"      --base-key KEY     private key (PEM) that opens a sealed --base\n"
+"      --base-passphrase-file FILE  the passphrase that opens it\n"
+"      --recipient KEY    seal for the holder of this X25519 public key (PEM);\n"
+"                         repeatable\n"
+"      --passphrase-file FILE  seal for those who know the passphrase in the\n"
+"                         first line of FILE ('-': ask on the terminal)\n"
+"      --sign KEY         sign with this Ed25519 private key (PEM)\n"
+"  -J, --jobs N           threads (default: as many as there are processors)\n"
+"  -n, --dry-run          only tell what would be packed\n"
+"  -f, --force            overwrite existing files\n"
+"  -j, --json             report as JSON\n"
+"  -p, --progress         show progress although standard error is no terminal\n"
+"  -q, --quiet            no report, no progress, no warnings\n"
+"  -v, --verbose          report more\n"
+"      --tmpdir DIR       for what must be kept of a pipe (default: $TMPDIR,\n"
+"                         else /var/tmp)\n"
+"  -h, --help             this text\n"
+"  -V, --version          the version\n"
+"\n"
+"Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 damaged input.\n";
+
+enum {
+	OPT_NAME = CMD_OPT_OWN, OPT_IMAGE_VERSION, OPT_COMMENT, OPT_TRIM, OPT_CODEC, OPT_BASE, OPT_DIFFERENCE,
+	OPT_BASE_KEY, OPT_BASE_PASSPHRASE, OPT_RECIPIENT, OPT_PASSPHRASE, OPT_SIGN,
+};
+
+static const struct option longopts[] = {
+	CMD_LONG_COMMON,
+	{ "dry-run", no_argument, NULL, 'n' },
+	{ "force", no_argument, NULL, 'f' },
+	{ "output", required_argument, NULL, 'o' },
+	{ "jobs", required_argument, NULL, 'J' },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "image-version", required_argument, NULL, OPT_IMAGE_VERSION },
+	{ "comment", required_argument, NULL, OPT_COMMENT },
+	{ "trim", no_argument, NULL, OPT_TRIM },
+	{ "codec", required_argument, NULL, OPT_CODEC },
+	{ "base", required_argument, NULL, OPT_BASE },
+	{ "difference", no_argument, NULL, OPT_DIFFERENCE },
+	{ "base-key", required_argument, NULL, OPT_BASE_KEY },
+	{ "base-passphrase-file", required_argument, NULL, OPT_BASE_PASSPHRASE },
+	{ "recipient", required_argument, NULL, OPT_RECIPIENT },
+	{ "passphrase-file", required_argument, NULL, OPT_PASSPHRASE },
+	{ "sign", required_argument, NULL, OPT_SIGN },
+	{ NULL, 0, NULL, 0 },
+};
+
+struct opts {
+	struct cmd cmd;
+	const char *image;
+	const char *name, *version, *comment;
+	bool trim;
+	int codec;      /* enum prep_codec, -1: by level */
+	unsigned level, jobs;
+	const char *base;
+	struct prep_ckm_access base_access;
+	bool difference;
+	const char *recipient[PREP_CKM_SLOTS_MAX];
+	unsigned recipients;
+	const char *passphrase_file, *sign;
+};
+
+/* What packing works on, and with. */
+struct work {
+	struct prep_pool *pool;
+	struct prep_disk *disk, *overlay;
+	struct prep_ckm *base;
+	struct prep_survey survey;
+	struct prep_plan plan;
+	struct prep_seal *seal;
+	uint8_t slots[PREP_CKM_SLOTS_MAX * PREP_CKM_SLOT_SIZE];
+	struct prep_pack_how how;
+	struct prep_output *out, *out_index;
+	struct prep_pack_report packed;
+	uint64_t trimmed; /* bytes */
+};
+
+static void parse_codec(struct opts *o, const char *text)
+{
+	o->codec = prep_codec_by_name(text);
+	if (o->codec < 0)
+		cmd_usage(&o->cmd, "--codec: xz, zstd, deflate or store, not %s", text);
+}
+
+/* Text that goes into the index: its bounds are the index's. */
+static const char *parse_text(struct opts *o, const char *option, const char *text, size_t room)
+{
+	if (strlen(text) >= room)
+		cmd_usage(&o->cmd, "%s: longer than %zu bytes", option, room - 1);
+	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++)
+		if (*p == 0x7F || (*p < ' ' && *p != '\n' && *p != '\t'))
+			cmd_usage(&o->cmd, "%s: a control character", option);
+	return text;
+}
+
+static void check(struct opts *o)
+{
+	const struct prep_ckm_index *sizes = NULL;
+
+	if (o->name != NULL) {
+		parse_text(o, "--name", o->name, sizeof sizes->name);
+		if (o->name[0] == '\0' || !prep_ckm_name_allowed(o->name))
+			cmd_usage(&o->cmd, "--name: not empty, and none of space \" < > | \\ / : * ?");
+	}
+	if (o->version != NULL)
+		parse_text(o, "--image-version", o->version, sizeof sizes->version);
+	if (o->comment != NULL)
+		parse_text(o, "--comment", o->comment, sizeof sizes->comment);
+	if (o->cmd.output == NULL && !o->cmd.dry_run)
+		cmd_usage(&o->cmd, "where to? -o OUT.ckm");
+	if (o->cmd.output != NULL && strcmp(o->cmd.output, "-") == 0)
+		cmd_usage(&o->cmd, "-o: a package is two files, which standard output cannot be");
+	if (o->difference && o->base == NULL)
+		cmd_usage(&o->cmd, "--difference needs --base");
+	if ((o->base_access.key_file != NULL || o->base_access.passphrase_file != NULL) && o->base == NULL)
+		cmd_usage(&o->cmd, "--base-key and --base-passphrase-file need --base");
+	if (o->recipients + (o->passphrase_file != NULL) > PREP_CKM_SLOTS_MAX)
+		cmd_usage(&o->cmd, "more than %u who can open the package", PREP_CKM_SLOTS_MAX);
+}
+
+static void parse(struct opts *o, int argc, char **argv)
+{
+	int c;
+
+	cmd_start(&o->cmd, argv[0], usage);
+	while ((c = getopt_long(argc, argv, CMD_SHORT_COMMON "nfo:J:0123456789", longopts, NULL)) != -1) {
+		switch (c) {
+		case '0' ... '9':
+			o->level = (unsigned)(c - '0');
+			break;
+		case 'J':
+			o->jobs = cmd_jobs(&o->cmd, optarg);
+			break;
+		case OPT_NAME:
+			o->name = optarg;
+			break;
+		case OPT_IMAGE_VERSION:
+			o->version = optarg;
+			break;
+		case OPT_COMMENT:
+			o->comment = optarg;
+			break;
+		case OPT_TRIM:
+			o->trim = true;
+			break;
+		case OPT_CODEC:
+			parse_codec(o, optarg);
+			break;
+		case OPT_BASE:
+			o->base = optarg;
+			break;
+		case OPT_DIFFERENCE:
+			o->difference = true;
+			break;
+		case OPT_BASE_KEY:
+			o->base_access.key_file = optarg;
+			break;
+		case OPT_BASE_PASSPHRASE:
+			o->base_access.passphrase_file = optarg;
+			break;
+		case OPT_RECIPIENT:
+			if (o->recipients == PREP_CKM_SLOTS_MAX)
+				cmd_usage(&o->cmd, "more than %u recipients", PREP_CKM_SLOTS_MAX);
+			o->recipient[o->recipients++] = optarg;
+			break;
+		case OPT_PASSPHRASE:
+			o->passphrase_file = optarg;
+			break;
+		case OPT_SIGN:
+			o->sign = optarg;
+			break;
+		default:
+			cmd_option(&o->cmd, c);
+		}
+	}
+	if (argc - optind > 1)
+		cmd_usage(&o->cmd, "more than one image: %s", argv[optind + 1]);
+	o->image = argv[optind];
+	check(o);
+}
+
+/* The two files, first of all: what is wrong with them is better told before the work. */
+static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
+{
+	char *index;
+	int r;
+
+	if (o->cmd.dry_run)
+		return 0;
+	if (cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err) < 0)
+		return -1;
+	if (!prep_output_seekable(w->out))
+		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", o->cmd.output);
+	if (asprintf(&index, "%s.index", o->cmd.output) < 0)
+		return prep_fail_nomem(err);
+	r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
+	free(index);
+	return r;
+}
+
+static int seal_for_passphrase(struct opts *o, struct work *w, uint8_t *slot, struct prep_err *err)
+{
+	struct prep_passphrase *p;
+	int r;
+
+	if (prep_passphrase_read(o->passphrase_file, true, &p, err) < 0)
+		return -1;
+	r = prep_seal_slot_passphrase(w->seal, p->text, p->len, slot, err);
+	prep_passphrase_free(p);
+	return r;
+}
+
+/* Keys, before the work too. */
+static int open_keys(struct opts *o, struct work *w, struct prep_err *err)
+{
+	uint8_t *slot = w->slots;
+
+	if (o->sign != NULL && prep_key_private(o->sign, PREP_KEY_ED25519, &w->how.sign, err) < 0)
+		return -1;
+	if (o->recipients == 0 && o->passphrase_file == NULL)
+		return 0;
+	if (prep_seal_new(&w->seal, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < o->recipients; i++, slot += PREP_CKM_SLOT_SIZE) {
+		EVP_PKEY *key;
+		int r;
+
+		if (prep_key_public(o->recipient[i], PREP_KEY_X25519, &key, err) < 0)
+			return -1;
+		r = prep_seal_slot_recipient(w->seal, key, slot, err);
+		EVP_PKEY_free(key);
+		if (r < 0)
+			return -1;
+	}
+	if (o->passphrase_file != NULL && seal_for_passphrase(o, w, slot, err) < 0)
+		return -1;
+	w->how.seal = w->seal;
+	w->how.slots = w->slots;
+	w->how.n_slots = o->recipients + (o->passphrase_file != NULL);
+	return 0;
+}
+
+/* With --trim, what is packed is the disk with its free space zeroed. */
+static int trim(struct opts *o, struct work *w, struct prep_err *err)
+{
+	const struct prep_zerofree how = { .volume = 0 };
+	struct prep_zerofree_report report;
+	struct prep_volumes *v;
+	int r;
+
+	if (prep_overlay_open(w->disk, o->cmd.tmpdir, &w->overlay, err) < 0 ||
+	    prep_volumes_open(w->disk, &v, err) < 0)
+		return -1;
+	r = prep_zerofree(v, w->overlay, &how, &report, &o->cmd.progress, err);
+	prep_volumes_close(v);
+	for (unsigned i = 0; r == 0 && i < report.n; i++)
+		w->trimmed += report.volume[i].free + report.volume[i].slack;
+	return r;
+}
+
+/* The image's fields of the index. */
+static int describe(struct opts *o, struct work *w, struct prep_ckm_index *in, struct prep_err *err)
+{
+	static const uint32_t type[] = {
+		[PREP_FORMAT_RAW] = 0, [PREP_FORMAT_FIXED] = PREP_VHD_FIXED, [PREP_FORMAT_DYNAMIC] = PREP_VHD_DYNAMIC,
+	};
+	struct prep_export same;
+	char *copy, *base, *dot;
+
+	if (prep_export_same(w->disk, o->cmd.time_stamp, &same, err) < 0)
+		return -1;
+	in->disk_size = w->disk->size;
+	in->disk_type = type[same.format];
+	in->block_size = same.format == PREP_FORMAT_DYNAMIC ? same.block_size : 0;
+	in->identity = same.identity;
+	if (w->base != NULL)
+		memcpy(in->base_id, prep_ckm_info(w->base)->id, sizeof in->base_id);
+	if (o->version != NULL)
+		strcpy(in->version, o->version);
+	if (o->comment != NULL)
+		strcpy(in->comment, o->comment);
+	if (o->name != NULL) {
+		strcpy(in->name, o->name);
+		return 0;
+	}
+	copy = strdup(cmd_is_stdin(o->image) ? "image" : o->image);
+	if (copy == NULL)
+		return prep_fail_nomem(err);
+	base = basename(copy);
+	dot = strrchr(base, '.');
+	if (dot != NULL && dot != base)
+		*dot = '\0';
+	snprintf(in->name, sizeof in->name, "%s", base);
+	free(copy);
+	for (char *p = in->name; *p != '\0'; p++)
+		if (!prep_ckm_name_allowed((char[]){ *p, '\0' }))
+			*p = '_';
+	return 0;
+}
+
+/* Sums for the report. */
+struct totals {
+	uint64_t streams, bytes, unique, unknown; /* unknown: unique bytes that the base does not hold */
+};
+
+static void count(const struct work *w, struct totals *all, struct totals kind[PREP_CONTENT_KINDS])
+{
+	const struct prep_ckm_index *in = &w->plan.index;
+
+	*all = (struct totals){ 0 };
+	memset(kind, 0, PREP_CONTENT_KINDS * sizeof *kind);
+	for (uint32_t i = 0; i < in->streams; i++) {
+		kind[in->stream[i].content].streams++;
+		kind[in->stream[i].content].bytes += in->stream[i].size;
+	}
+	for (uint32_t i = 0; i < in->frames; i++) {
+		struct totals *k = &kind[w->plan.content[i]];
+
+		k->unique += in->frame[i].size;
+		if (i >= w->plan.kept_frames)
+			k->unknown += in->frame[i].size;
+	}
+	for (unsigned i = 0; i < PREP_CONTENT_KINDS; i++) {
+		all->streams += kind[i].streams;
+		all->bytes += kind[i].bytes;
+		all->unique += kind[i].unique;
+		all->unknown += kind[i].unknown;
+	}
+}
+
+static void report_json(const struct opts *o, const struct work *w, const struct totals *all,
+			const struct totals *kind)
+{
+	const struct prep_ckm_index *in = &w->plan.index;
+	json_t *kinds = json_object(), *root;
+
+	for (unsigned i = 0; i < PREP_CONTENT_KINDS; i++)
+		json_object_set_new(kinds, prep_content_name(i), json_pack("{s:I, s:I, s:I, s:I, s:I}",
+			"streams", (json_int_t)kind[i].streams, "bytes", (json_int_t)kind[i].bytes,
+			"unique", (json_int_t)kind[i].unique, "new", (json_int_t)kind[i].unknown,
+			"stored", (json_int_t)w->packed.stored[i]));
+	root = json_pack("{s:o, s:s*, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:o}",
+		"image", cmd_json_text(cmd_is_stdin(o->image) ? "-" : o->image), "package", o->cmd.output, "name", in->name, "image_version", in->version,
+		"dry_run", o->cmd.dry_run, "sealed", w->seal != NULL, "signed", o->sign != NULL,
+		"difference", o->difference,
+		"disk_size", (json_int_t)in->disk_size, "bytes", (json_int_t)all->bytes,
+		"unique", (json_int_t)all->unique, "new", (json_int_t)all->unknown,
+		"trimmed", (json_int_t)w->trimmed, "streams", (json_int_t)in->streams,
+		"chunks", (int)in->chunks, "frames", (int)in->frames,
+		"package_size", (json_int_t)w->packed.package_size, "index_size", (json_int_t)w->packed.index_size,
+		"new_offset", (json_int_t)w->packed.new_off, "new_stored", (json_int_t)w->packed.new_len,
+		"content", kinds);
+	cmd_print_json(&o->cmd, root);
+}
+
+static void report(const struct opts *o, const struct work *w)
+{
+	const struct prep_ckm_index *in = &w->plan.index;
+	struct totals all, kind[PREP_CONTENT_KINDS];
+	FILE *f = cmd_report(&o->cmd);
+
+	count(w, &all, kind);
+	if (o->cmd.json) {
+		report_json(o, w, &all, kind);
+		return;
+	}
+	if (o->cmd.quiet)
+		return;
+	fprintf(f, "%s: a disk of %s, %s of data, %s of it distinct", cmd_is_stdin(o->image) ? "standard input" : o->image,
+		cmd_size(in->disk_size), cmd_size(all.bytes), cmd_size(all.unique));
+	if (w->base != NULL)
+		fprintf(f, ", %s of that new", cmd_size(all.unknown));
+	if (!o->cmd.dry_run)
+		fprintf(f, "; packed to %s (%.1f %%), %s of it the index", cmd_size(w->packed.package_size),
+			all.bytes > 0 ? 100.0 * (double)w->packed.package_size / (double)all.bytes : 100.0,
+			cmd_size(w->packed.index_size));
+	fputc('\n', f);
+	fprintf(f, "  %-9s %9s %12s %12s%s\n", "content", "streams", "data", "distinct",
+		o->cmd.dry_run ? "" : "       stored");
+	for (unsigned i = 0; i < PREP_CONTENT_KINDS; i++) {
+		if (kind[i].streams == 0)
+			continue;
+		fprintf(f, "  %-9s %9" PRIu64 " %12s %12s", prep_content_name(i), kind[i].streams, cmd_size(kind[i].bytes),
+			cmd_size(kind[i].unique));
+		if (!o->cmd.dry_run)
+			fprintf(f, " %12s", cmd_size(w->packed.stored[i]));
+		fputc('\n', f);
+	}
+	if (o->cmd.verbose)
+		fprintf(f, "  %u chunks in %u frames\n", in->chunks, in->frames);
+}
+
+/* Levels up to this one are zstd's, those above xz's. */
+#define FAST_LEVEL 3
+
+static void choose_codec(const struct opts *o, struct prep_pack_how *how)
+{
+	how->codec = o->codec >= 0 ? (enum prep_codec)o->codec : o->level <= FAST_LEVEL ? PREP_CODEC_ZSTD : PREP_CODEC_XZ;
+	how->level = o->level;
+}
+
+static int pack(struct opts *o, struct work *w, struct prep_err *err)
+{
+	struct prep_plan_how how = { .difference = o->difference };
+
+	if (prep_survey_make(w->overlay != NULL ? w->overlay : w->disk, w->pool, &w->survey, &o->cmd.progress, err) < 0)
+		return -1;
+	cmd_notes(&o->cmd, &w->survey.layout.notes);
+	choose_codec(o, &w->how);
+	how.frame_size = prep_pack_frame_size(w->how.codec, w->how.level);
+	if (w->base != NULL)
+		how.base = prep_ckm_index(w->base);
+	if (prep_plan_make(&w->survey, &how, &w->plan, err) < 0 || describe(o, w, &w->plan.index, err) < 0)
+		return -1;
+	if (o->cmd.dry_run)
+		return 0;
+	if (prep_pack(&w->survey, &w->plan, &w->how, w->pool, w->out, w->out_index, &w->packed, &o->cmd.progress,
+		      err) < 0)
+		return -1;
+	/* An index is fetched first, and names what is in the package: that is there before it. */
+	if (prep_output_commit(w->out, err) < 0)
+		return -1;
+	return prep_output_commit(w->out_index, err);
+}
+
+static void close_work(struct work *w)
+{
+	prep_plan_clear(&w->plan);
+	prep_survey_clear(&w->survey);
+	prep_pool_close(w->pool);
+	prep_ckm_close(w->base);
+	prep_disk_close(w->overlay);
+	prep_disk_close(w->disk);
+	prep_seal_free(w->seal);
+	EVP_PKEY_free(w->how.sign);
+	prep_output_close(w->out_index);
+	prep_output_close(w->out);
+}
+
+static int run(struct opts *o, struct prep_err *err)
+{
+	struct work w = { .pool = NULL };
+	int r = -1;
+
+	if (open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
+	    (o->base == NULL || prep_ckm_open(o->base, &o->base_access, &w.base, err) == 0) &&
+	    prep_pool_open(o->jobs, &w.pool, err) == 0 &&
+	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
+		r = pack(o, &w, err);
+	if (r == 0)
+		report(o, &w);
+	close_work(&w);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct prep_err err = PREP_ERR_INIT;
+	struct opts o = { .codec = -1, .level = 6 };
+
+	parse(&o, argc, argv);
+	run(&o, &err);
+	return cmd_finish(&o.cmd, &err);
+}

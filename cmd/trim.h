@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What ckm-unpack, ckm-fetch and ckm-index share: options for seeds, keys and
+ * formats, the plan's report.
+ */
+#ifndef CMD_TRIM_H
+#define CMD_TRIM_H
+
+#include "cmd/cmd.h"
+#include "libprep/trim/client_settings.h"
+#include "libprep/trim/restore.h"
+#include "libprep/trim/seed.h"
+#include "libprep/trim/supply.h"
+
+struct trim {
+	struct prep_ckm_access access;
+	const char **seed;           /* --seed, in order */
+	size_t seeds;
+	const char *client_settings, *root;
+	const char *cache;           /* --cache; NULL when not given */
+	bool no_cache;
+	unsigned jobs;               /* 0: the default */
+	int format;                  /* --to: enum prep_format, or -1 */
+
+	struct prep_seed **open;     /* what trim_open opened, in order */
+	size_t opened;
+};
+
+enum {
+	TRIM_OPT_SEED = CMD_OPT_OWN + 64, TRIM_OPT_CLIENT_SETTINGS, TRIM_OPT_ROOT, TRIM_OPT_CACHE,
+	TRIM_OPT_NO_CACHE, TRIM_OPT_KEY, TRIM_OPT_PASSPHRASE, TRIM_OPT_VERIFY, TRIM_OPT_TO,
+};
+
+/* Threads; keys. */
+#define TRIM_SHORT_READ "J:"
+#define TRIM_LONG_READ                                                         \
+	{ "jobs", required_argument, NULL, 'J' },                              \
+	{ "key", required_argument, NULL, TRIM_OPT_KEY },                      \
+	{ "passphrase-file", required_argument, NULL, TRIM_OPT_PASSPHRASE },   \
+	{ "verify-with", required_argument, NULL, TRIM_OPT_VERIFY }
+
+/* Folders that ClientSettings.xml names. */
+#define TRIM_LONG_SETTINGS                                                     \
+	{ "client-settings", required_argument, NULL, TRIM_OPT_CLIENT_SETTINGS }, \
+	{ "root", required_argument, NULL, TRIM_OPT_ROOT }
+
+/* Seeds and the format of what is restored. */
+#define TRIM_LONG_RESTORE                                                      \
+	{ "to", required_argument, NULL, TRIM_OPT_TO },                        \
+	{ "seed", required_argument, NULL, TRIM_OPT_SEED },                    \
+	{ "cache", required_argument, NULL, TRIM_OPT_CACHE },                  \
+	{ "no-cache", no_argument, NULL, TRIM_OPT_NO_CACHE }
+
+/* Take one of the options above; all others are cmd_option's. */
+void trim_option(struct cmd *cmd, struct trim *t, int c);
+
+/* Check that they go together, or exit as cmd_usage. */
+void trim_check(const struct cmd *cmd, const struct trim *t);
+
+/* Add a seed as --seed does; the path must outlive t. */
+int trim_add_seed(struct trim *t, const char *path, struct prep_err *err);
+
+/* The folders of --client-settings below --root; none where there is none. Prints what is missing. */
+int trim_folders(struct cmd *cmd, const struct trim *t, struct prep_folder_list *ret, struct prep_err *err);
+
+/*
+ * Open every seed, the folders of the client settings last, and add them to
+ * the supply. Prints their notes.
+ */
+int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
+	      struct prep_err *err);
+
+/* How the restored image is to be: --to, or as the packed one was. */
+void trim_export(const struct trim *t, const struct prep_ckm_index *index, struct prep_export *ret);
+
+/* A table of what each seed has and gives; nothing where there are none. */
+void trim_print_origins(FILE *f, const struct prep_supply *supply);
+
+/* The same as a JSON array. */
+json_t *trim_origins_json(const struct prep_supply *supply);
+
+/* A string of bytes that need not be UTF-8: what is not is replaced. */
+json_t *trim_json_path(const char *path);
+
+void trim_close(struct trim *t);
+
+#endif

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/ckm/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+static void guard_process(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	/* Where the system denies it there is nothing better to do. */
+	(void)!setrlimit(RLIMIT_CORE, &none);
+	(void)!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_PKEY **ret,
+		    struct prep_err *err)
+{
+	const char *const type_name = type == PREP_KEY_X25519 ? "X25519" : "ED25519";
+	FILE *f;
+
+	*ret = NULL;
+	f = fopen(path, "re");
+	if (f == NULL)
+		return prep_fail_errno(err, "%s: cannot open the key", path);
+	*ret = secret ? PEM_read_PrivateKey(f, NULL, NULL, NULL) : PEM_read_PUBKEY(f, NULL, NULL, NULL);
+	fclose(f);
+	/* What went wrong is in a queue of OpenSSL's that nobody else would empty. */
+	ERR_clear_error();
+	if (*ret == NULL)
+		return prep_fail(err, PREP_EREFUSED, "%s: not a %s key in PEM%s", path, secret ? "private" : "public",
+				 secret ? ", or its passphrase is wrong" : "");
+	if (EVP_PKEY_is_a(*ret, type_name))
+		return 0;
+	prep_fail(err, PREP_EREFUSED, "%s: a key of type %s where %s is needed", path,
+		  EVP_PKEY_get0_type_name(*ret) != NULL ? EVP_PKEY_get0_type_name(*ret) : "unknown", type_name);
+	EVP_PKEY_free(*ret);
+	*ret = NULL;
+	return -1;
+}
+
+int prep_key_private(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
+{
+	guard_process();
+	return read_key(path, true, type, ret, err);
+}
+
+int prep_key_public(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
+{
+	return read_key(path, false, type, ret, err);
+}
+
+/* ---- Passphrases ---- */
+
+/* The first line of fd, at most room bytes of it: its length, or -1 with errno; E2BIG when it is longer. */
+static ssize_t read_line(int fd, char *buf, size_t room)
+{
+	size_t n = 0;
+
+	for (;;) {
+		char c;
+		const ssize_t r = read(fd, &c, 1);
+
+		if (r < 0)
+			return -1;
+		if (r == 0 || c == '\n')
+			break;
+		if (n == room) {
+			errno = E2BIG;
+			return -1;
+		}
+		buf[n++] = c;
+	}
+	if (n > 0 && buf[n - 1] == '\r')
+		n--;
+	return (ssize_t)n;
+}
+
+static int take_line(int fd, const char *name, struct prep_passphrase *p, struct prep_err *err)
+{
+	const ssize_t n = read_line(fd, p->text, sizeof p->text);
+
+	if (n < 0 && errno == E2BIG)
+		return prep_fail(err, PREP_EREFUSED, "%s: a passphrase of more than %zu bytes", name, sizeof p->text);
+	if (n < 0 && errno == EINTR)
+		return prep_fail(err, PREP_EFAIL, "interrupted");
+	if (n < 0)
+		return prep_fail_errno(err, "%s: cannot read the passphrase", name);
+	if (n == 0)
+		return prep_fail(err, PREP_EREFUSED, "%s: the passphrase is empty", name);
+	p->len = (size_t)n;
+	return 0;
+}
+
+static int ask(int tty, const char *prompt, struct prep_passphrase *p, struct prep_err *err)
+{
+	struct termios normal, silent;
+	int r;
+
+	if (tcgetattr(tty, &normal) != 0)
+		return prep_fail_errno(err, "terminal: cannot turn off its echo");
+	silent = normal;
+	silent.c_lflag &= ~(tcflag_t)ECHO;
+	if (tcsetattr(tty, TCSAFLUSH, &silent) != 0)
+		return prep_fail_errno(err, "terminal: cannot turn off its echo");
+	dprintf(tty, "%s: ", prompt);
+	r = take_line(tty, "terminal", p, err);
+	dprintf(tty, "\n");
+	tcsetattr(tty, TCSAFLUSH, &normal);
+	return r;
+}
+
+static struct prep_passphrase *passphrase_alloc(void)
+{
+	struct prep_passphrase *p = calloc(1, sizeof *p);
+
+	if (p != NULL)
+		(void)!mlock(p, sizeof *p);
+	return p;
+}
+
+static int ask_twice(int tty, struct prep_passphrase *p, struct prep_err *err)
+{
+	struct prep_passphrase *again = passphrase_alloc();
+	int r;
+
+	if (again == NULL)
+		return prep_fail_nomem(err);
+	r = ask(tty, "The same again", again, err);
+	if (r == 0 && (again->len != p->len || CRYPTO_memcmp(again->text, p->text, p->len) != 0))
+		r = prep_fail(err, PREP_EREFUSED, "the two passphrases differ");
+	prep_passphrase_free(again);
+	return r;
+}
+
+static int from_terminal(bool confirm, struct prep_passphrase *p, struct prep_err *err)
+{
+	const int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	int r;
+
+	if (tty < 0)
+		return prep_fail_errno(err, "no terminal to ask for the passphrase on");
+	r = ask(tty, confirm ? "Passphrase for the package" : "Passphrase of the package", p, err);
+	if (r == 0 && confirm)
+		r = ask_twice(tty, p, err);
+	close(tty);
+	return r;
+}
+
+int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase **ret,
+			 struct prep_err *err)
+{
+	int fd, r;
+
+	guard_process();
+	*ret = passphrase_alloc();
+	if (*ret == NULL)
+		return prep_fail_nomem(err);
+	if (strcmp(path, "-") == 0) {
+		r = from_terminal(confirm, *ret, err);
+	} else {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0) {
+			r = prep_fail_errno(err, "%s: cannot open the passphrase", path);
+		} else {
+			r = take_line(fd, path, *ret, err);
+			close(fd);
+		}
+	}
+	if (r < 0) {
+		prep_passphrase_free(*ret);
+		*ret = NULL;
+	}
+	return r;
+}
+
+void prep_passphrase_free(struct prep_passphrase *p)
+{
+	if (p == NULL)
+		return;
+	OPENSSL_cleanse(p, sizeof *p);
+	munlock(p, sizeof *p);
+	free(p);
+}
+
+/* ---- Signatures ---- */
+
+int prep_key_sign(EVP_PKEY *key, const uint8_t *p, size_t len, uint8_t ret[64], struct prep_err *err)
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+	size_t n = 64;
+	const bool ok = c != NULL && EVP_DigestSignInit(c, NULL, NULL, NULL, key) == 1 &&
+			EVP_DigestSign(c, ret, &n, p, len) == 1 && n == 64;
+
+	EVP_MD_CTX_free(c);
+	return ok ? 0 : prep_fail(err, PREP_EFAIL, "the cryptographic library failed");
+}
+
+bool prep_key_verify(EVP_PKEY *key, const uint8_t *p, size_t len, const uint8_t signature[64])
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+	const bool ok = c != NULL && EVP_DigestVerifyInit(c, NULL, NULL, NULL, key) == 1 &&
+			EVP_DigestVerify(c, signature, 64, p, len) == 1;
+
+	EVP_MD_CTX_free(c);
+	ERR_clear_error();
+	return ok;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Keys and passphrases: read from files or the terminal, signatures.
+ *
+ * Reading a secret first makes this process one that leaves no core dump and
+ * cannot be traced by others of the same user (prctl, setrlimit).
+ */
+#ifndef PREP_CKM_KEYS_H
+#define PREP_CKM_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/evp.h>
+
+#include "libprep/base/err.h"
+
+enum prep_key_type { PREP_KEY_X25519, PREP_KEY_ED25519 };
+
+/*
+ * Read a PEM file as `openssl genpkey` and `openssl pkey -pubout` make them.
+ * OpenSSL asks for the passphrase of an encrypted one on the terminal.
+ * PREP_EREFUSED: no such key in it, or one of another type. EVP_PKEY_free
+ * releases and wipes.
+ */
+int prep_key_private(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err);
+int prep_key_public(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err);
+
+/* A passphrase. Kept out of swap where the system allows it. */
+struct prep_passphrase {
+	char text[1024];
+	size_t len;
+};
+
+/*
+ * The first line of a file, without its end; "-": asked for on the terminal
+ * without echo, twice with `confirm`. PREP_EREFUSED when it is empty, too long, or
+ * the two differ. Free with prep_passphrase_free.
+ */
+int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase **ret,
+			 struct prep_err *err);
+void prep_passphrase_free(struct prep_passphrase *p); /* wipes it; NULL is allowed */
+
+/* Ed25519 (RFC 8032, pure). */
+int prep_key_sign(EVP_PKEY *key, const uint8_t *p, size_t len, uint8_t ret[64], struct prep_err *err);
+bool prep_key_verify(EVP_PKEY *key, const uint8_t *p, size_t len, const uint8_t signature[64]);
+
+#endif

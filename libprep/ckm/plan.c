@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/ckm/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libprep/base/bytes.h"
+
+/* A chunk, and what its place depends on. */
+struct place {
+	bool is_new;      /* the base does not hold it */
+	uint8_t content;
+	uint32_t rank;    /* of its stream among those of its kind */
+	uint32_t chunk;   /* of the survey: ascending within a stream */
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	if (x->is_new != y->is_new)
+		return x->is_new ? 1 : -1;
+	if (x->content != y->content)
+		return x->content < y->content ? -1 : 1;
+	if (x->rank != y->rank)
+		return x->rank < y->rank ? -1 : 1;
+	return (x->chunk > y->chunk) - (x->chunk < y->chunk);
+}
+
+static struct place *order_chunks(const struct prep_survey *s, const struct prep_ckm_index *base,
+				  struct prep_err *err)
+{
+	struct place *place = malloc(((size_t)s->chunks + 1) * sizeof *place);
+	struct prep_chunk_table *known = NULL;
+
+	if (place == NULL) {
+		prep_fail_nomem(err);
+		return NULL;
+	}
+	if (base != NULL && prep_chunk_table_new(base, &known, err) < 0) {
+		free(place);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < s->chunks; i++)
+		place[i] = (struct place){
+			.is_new = known != NULL && prep_chunk_table_find(known, s->chunk[i].digest) == UINT32_MAX,
+			.content = s->layout.stream[s->chunk[i].stream].content,
+			.rank = s->chunk[i].stream,
+			.chunk = i,
+		};
+	prep_chunk_table_free(known);
+	qsort(place, s->chunks, sizeof *place, by_place);
+	return place;
+}
+
+static struct prep_frame *start_frame(struct prep_plan *p, size_t *room, uint8_t content, struct prep_err *err)
+{
+	struct prep_ckm_index *in = &p->index;
+
+	if (in->frames == PREP_CKM_FRAMES_MAX) {
+		prep_fail(err, PREP_EREFUSED, "more frames than a package can hold");
+		return NULL;
+	}
+	if (in->frames == *room) {
+		const size_t more = *room != 0 ? *room * 2 : 64;
+		struct prep_frame *frame = reallocarray(in->frame, more, sizeof *frame);
+		uint8_t *kind;
+
+		if (frame != NULL)
+			in->frame = frame;
+		kind = reallocarray(p->content, more, 1);
+		if (kind != NULL)
+			p->content = kind;
+		if (frame == NULL || kind == NULL) {
+			prep_fail_nomem(err);
+			return NULL;
+		}
+		*room = more;
+	}
+	p->content[in->frames] = content;
+	in->frame[in->frames] = (struct prep_frame){ .size = 0 };
+	return &in->frame[in->frames++];
+}
+
+/* Fill frames in that order; a frame holds one kind of content. */
+static int fill_frames(const struct prep_survey *s, const struct prep_plan_how *how,
+		       const struct place *place, struct prep_plan *p, uint32_t *number,
+		       struct prep_err *err)
+{
+	struct prep_ckm_index *in = &p->index;
+	struct prep_frame *f = NULL;
+	uint32_t limit = how->frame_size;
+	size_t room = 0;
+
+	for (uint32_t i = 0; i < s->chunks; i++) {
+		const struct prep_survey_chunk *c = &s->chunk[place[i].chunk];
+		const bool absent = how->difference && !place[i].is_new;
+
+		if (f == NULL || f->size + c->size > limit || place[i].content != p->content[in->frames - 1] ||
+		    place[i].is_new != place[i - 1].is_new) {
+			f = start_frame(p, &room, place[i].content, err);
+			if (f == NULL)
+				return -1;
+			f->first_chunk = i;
+			f->kind = absent ? PREP_FRAME_ABSENT : PREP_FRAME_PLAIN;
+			limit = absent ? PREP_CKM_FRAME_MAX : how->frame_size;
+			p->kept_frames += how->base != NULL && !place[i].is_new;
+		}
+		in->chunk[i] = (struct prep_chunk){ .size = c->size, .frame = in->frames - 1, .at = f->size };
+		memcpy(in->chunk[i].digest, c->digest, PREP_DIGEST_SIZE);
+		p->source[i] = place[i].chunk;
+		number[place[i].chunk] = i;
+		f->size += c->size;
+		f->chunks++;
+	}
+	in->chunks = s->chunks;
+	return 0;
+}
+
+/* The runs of one stream, as its chunks come. */
+struct run_writer {
+	struct prep_ckm_index *in;
+	size_t room;
+	const struct prep_layout_piece *piece; /* of the stream in the layout */
+	struct prep_stream *to;
+};
+
+/* [at, at+len) of the stream holds a chunk: note where on the disk that is. */
+static int add_runs(struct run_writer *w, uint64_t at, uint64_t len, struct prep_err *err)
+{
+	struct prep_ckm_index *in = w->in;
+
+	while (len > 0) {
+		struct prep_run *last = w->to->runs > 0 ? &in->run[in->runs - 1] : NULL;
+		uint64_t off, n;
+
+		while (at >= w->piece->at + w->piece->len)
+			w->piece++;
+		off = w->piece->off + (at - w->piece->at);
+		n = prep_min(len, w->piece->at + w->piece->len - at);
+		at += n;
+		len -= n;
+		if (last != NULL && last->off + last->len == off) {
+			last->len += n;
+			continue;
+		}
+		if (in->runs == w->room) {
+			const size_t room = w->room != 0 ? w->room * 2 : 1024;
+			struct prep_run *more = reallocarray(in->run, room, sizeof *more);
+
+			if (in->runs == PREP_CKM_RUNS_MAX)
+				return prep_fail(err, PREP_EREFUSED, "more fragments than a package can hold");
+			if (more == NULL)
+				return prep_fail_nomem(err);
+			in->run = more;
+			w->room = room;
+		}
+		in->run[in->runs++] = (struct prep_run){ off, n };
+		w->to->runs++;
+	}
+	return 0;
+}
+
+static int fill_streams(const struct prep_survey *s, const uint32_t *number, struct prep_plan *p,
+			struct prep_err *err)
+{
+	struct prep_ckm_index *in = &p->index;
+	struct run_writer w = { .in = in };
+
+	for (size_t i = 0; i < s->layout.streams; i++) {
+		const struct prep_layout_stream *from = &s->layout.stream[i];
+
+		/* Nothing but zeros. */
+		if (s->first_ref[i] == s->first_ref[i + 1])
+			continue;
+		w.to = &in->stream[in->streams++];
+		w.piece = &s->layout.piece[from->first];
+		*w.to = (struct prep_stream){
+			.path = from->path, .content = from->content, .volume = from->volume,
+			.first_ref = in->refs, .first_run = in->runs,
+		};
+		for (size_t k = s->first_ref[i]; k < s->first_ref[i + 1]; k++) {
+			const struct prep_survey_chunk *c = &s->chunk[s->ref[k].chunk];
+
+			in->ref[in->refs++] = number[s->ref[k].chunk];
+			w.to->refs++;
+			w.to->size += c->size;
+			if (add_runs(&w, s->ref[k].at, c->size, err) < 0)
+				return -1;
+		}
+	}
+	return 0;
+}
+
+int prep_plan_make(const struct prep_survey *s, const struct prep_plan_how *how,
+		   struct prep_plan *ret, struct prep_err *err)
+{
+	uint32_t *number = calloc((size_t)s->chunks + 1, sizeof *number); /* of a survey's chunk: the index's */
+	struct place *place = NULL;
+	int r = -1;
+
+	*ret = (struct prep_plan){ .kept_frames = 0 };
+	ret->source = calloc((size_t)s->chunks + 1, sizeof *ret->source);
+	ret->index.chunk = calloc((size_t)s->chunks + 1, sizeof *ret->index.chunk);
+	ret->index.stream = calloc(s->layout.streams + 1, sizeof *ret->index.stream);
+	ret->index.ref = calloc(s->refs + 1, sizeof *ret->index.ref);
+	if (number == NULL || ret->source == NULL || ret->index.chunk == NULL || ret->index.stream == NULL ||
+	    ret->index.ref == NULL)
+		prep_fail_nomem(err);
+	else
+		place = order_chunks(s, how->base, err);
+	if (place != NULL && fill_frames(s, how, place, ret, number, err) == 0)
+		r = fill_streams(s, number, ret, err);
+	free(place);
+	free(number);
+	if (r < 0)
+		prep_plan_clear(ret);
+	return r;
+}
+
+void prep_plan_clear(struct prep_plan *p)
+{
+	prep_ckm_index_clear(&p->index);
+	free(p->source);
+	free(p->content);
+	*p = (struct prep_plan){ .kept_frames = 0 };
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Plan: which chunks go to which frame, in what order, and the index that
+ * says so.
+ */
+#ifndef PREP_CKM_PLAN_H
+#define PREP_CKM_PLAN_H
+
+#include "libprep/ckm/survey.h"
+
+struct prep_plan_how {
+	uint32_t frame_size;                /* bytes, at most PREP_CKM_FRAME_MAX */
+	const struct prep_ckm_index *base;  /* or NULL: what it does not hold goes to frames of its own, at the end */
+	bool difference;                    /* what it holds is left out */
+};
+
+struct prep_plan {
+	struct prep_ckm_index index; /* complete but for what packing the frames tells: stored, codec, digest, off */
+	uint32_t *source;            /* of each of its chunks: the chunk of the survey */
+	uint8_t *content;            /* of each frame: enum prep_content */
+	uint32_t kept_frames;        /* the first ones, of chunks that the base holds */
+};
+
+/* Release with prep_plan_clear. */
+int prep_plan_make(const struct prep_survey *s, const struct prep_plan_how *how,
+		   struct prep_plan *ret, struct prep_err *err);
+void prep_plan_clear(struct prep_plan *p);
+
+#endif

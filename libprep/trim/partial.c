@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/trim/partial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/base/file.h"
+#include "libprep/base/output.h"
+#include "libprep/ckm/index.h"
+
+#define STATE_MAX 4096
+
+static int set_paths(struct prep_partial *p, const char *out, struct prep_err *err)
+{
+	char **const path[] = { &p->index, &p->state, &p->disk, &p->frames, &p->old, &p->old_index };
+	static const char *const name[] = { "index", "state", "disk", "frames", "old", "old.index" };
+
+	if (asprintf(&p->path, "%s.part", out) < 0) {
+		p->path = NULL;
+		return prep_fail_nomem(err);
+	}
+	for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
+		if (asprintf(path[i], "%s/%s", p->path, name[i]) < 0) {
+			*path[i] = NULL;
+			return prep_fail_nomem(err);
+		}
+	}
+	return 0;
+}
+
+/* A whole small file: NULL where there is none that can be read, or it has more than `most` bytes. */
+static uint8_t *read_file(const char *path, uint64_t most, size_t *len)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct prep_err ignored = PREP_ERR_INIT;
+	uint8_t *ret = NULL;
+	struct stat st;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size <= most) {
+		*len = (size_t)st.st_size;
+		ret = malloc(*len + 1);
+		if (ret != NULL && prep_file_pread(fd, ret, *len, 0, path, &ignored) < 0) {
+			free(ret);
+			ret = NULL;
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+static int write_file(const char *path, const void *data, size_t len, struct prep_err *err)
+{
+	struct prep_output *out;
+	int r;
+
+	if (prep_output_open(path, true, &out, err) < 0)
+		return -1;
+	r = prep_output_write(out, data, len, err);
+	if (r == 0)
+		r = prep_output_commit(out, err);
+	prep_output_close(out);
+	return r;
+}
+
+static void get_text(const json_t *state, const char *key, char ret[256])
+{
+	const char *s = json_string_value(json_object_get(state, key));
+
+	ret[0] = '\0';
+	if (s != NULL && strlen(s) < 256 && strpbrk(s, "\r\n") == NULL)
+		strcpy(ret, s);
+}
+
+static void read_state(struct prep_partial *p)
+{
+	json_int_t format, block_size;
+	json_t *state;
+	uint8_t *text;
+	size_t len;
+
+	p->format = -1;
+	text = read_file(p->state, STATE_MAX, &len);
+	if (text == NULL)
+		return;
+	state = json_loadb((const char *)text, len, 0, NULL);
+	free(text);
+	if (state == NULL)
+		return;
+	get_text(state, "etag", p->version.etag);
+	get_text(state, "last_modified", p->version.last_modified);
+	format = json_integer_value(json_object_get(state, "format"));
+	block_size = json_integer_value(json_object_get(state, "block_size"));
+	if (format >= PREP_FORMAT_RAW && format <= PREP_FORMAT_DYNAMIC && block_size >= 0 &&
+	    block_size <= PREP_VHD_BLOCK_SIZE_MAX) {
+		p->format = (int)format;
+		p->block_size = (uint32_t)block_size;
+	}
+	json_decref(state);
+}
+
+static int write_state(const struct prep_partial *p, struct prep_err *err)
+{
+	json_t *state = json_pack("{s:s, s:s, s:i, s:i}", "etag", p->version.etag, "last_modified",
+				  p->version.last_modified, "format", p->format, "block_size", (int)p->block_size);
+	char *text = state != NULL ? json_dumps(state, JSON_COMPACT) : NULL;
+	int r = text != NULL ? write_file(p->state, text, strlen(text), err)
+			     : prep_fail(err, PREP_EFAIL, "%s: cannot be written", p->state);
+
+	free(text);
+	json_decref(state);
+	return r;
+}
+
+int prep_partial_open(const char *out, struct prep_partial *ret, struct prep_err *err)
+{
+	*ret = (struct prep_partial){ .fd = -1, .format = -1 };
+	if (set_paths(ret, out, err) < 0)
+		goto fail;
+	if (mkdir(ret->path, 0777) != 0 && errno != EEXIST) {
+		prep_fail_errno(err, "%s: cannot make the folder", ret->path);
+		goto fail;
+	}
+	ret->fd = open(ret->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (ret->fd < 0) {
+		prep_fail_errno(err, "%s: cannot open the folder", ret->path);
+		goto fail;
+	}
+	if (flock(ret->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+		prep_fail(err, PREP_EREFUSED, "%s: another process is fetching this image", ret->path);
+		goto fail;
+	}
+	read_state(ret);
+	ret->section = read_file(ret->index, PREP_CKM_INDEX_MAX + PREP_MIB, &ret->section_len);
+	return 0;
+fail:
+	prep_partial_close(ret);
+	return -1;
+}
+
+bool prep_partial_exists(const char *out)
+{
+	struct prep_partial p = { .fd = -1 };
+	struct prep_err ignored = PREP_ERR_INIT;
+	bool ret = set_paths(&p, out, &ignored) == 0 && access(p.index, F_OK) == 0;
+
+	prep_partial_close(&p);
+	return ret;
+}
+
+void prep_partial_close(struct prep_partial *p)
+{
+	if (p->path != NULL && p->fd >= 0)
+		close(p->fd);
+	free(p->path);
+	free(p->index);
+	free(p->state);
+	free(p->disk);
+	free(p->frames);
+	free(p->old);
+	free(p->old_index);
+	free(p->section);
+	*p = (struct prep_partial){ .fd = -1 };
+}
+
+int prep_partial_set_index(struct prep_partial *p, const uint8_t *section, size_t len,
+			   const struct prep_http_version *version, struct prep_err *err)
+{
+	const bool same = p->section != NULL && p->section_len == len && memcmp(p->section, section, len) == 0;
+	uint8_t *copy;
+
+	p->version = *version;
+	if (same)
+		return write_state(p, err);
+	copy = malloc(len + 1);
+	if (copy == NULL)
+		return prep_fail_nomem(err);
+	memcpy(copy, section, len);
+	/* In this order: whenever it is cut short, an image never stands beside another's index. */
+	unlink(p->frames);
+	if (p->section != NULL && access(p->disk, F_OK) == 0) {
+		unlink(p->old_index);
+		if (rename(p->disk, p->old) != 0 || rename(p->index, p->old_index) != 0)
+			unlink(p->disk);
+	} else {
+		unlink(p->disk);
+	}
+	free(p->section);
+	p->section = copy;
+	p->section_len = len;
+	p->format = -1;
+	return write_state(p, err) < 0 || write_file(p->index, section, len, err) < 0 ? -1 : 0;
+}
+
+int prep_partial_set_format(struct prep_partial *p, const struct prep_export *how, struct prep_err *err)
+{
+	const uint32_t block_size = how->format == PREP_FORMAT_DYNAMIC ? how->block_size : 0;
+
+	if (p->format == (int)how->format && p->block_size == block_size)
+		return 0;
+	unlink(p->disk);
+	p->format = (int)how->format;
+	p->block_size = block_size;
+	return write_state(p, err);
+}
+
+void prep_partial_remove(struct prep_partial *p)
+{
+	unlink(p->disk);
+	unlink(p->frames);
+	unlink(p->old);
+	unlink(p->old_index);
+	unlink(p->state);
+	unlink(p->index);
+	rmdir(p->path);
+}

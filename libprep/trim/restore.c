@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/trim/restore.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/trim/places.h"
+#include "libprep/trim/resume.h"
+#include "libprep/trim/target.h"
+#include "libprep/trim/writer.h"
+
+#define SEED_BATCH 128u /* chunks of one item that a thread takes at once */
+
+/* A chunk to be read from a seed. */
+struct fetch {
+	uint32_t origin, chunk; /* in the supply; in its catalog */
+	uint32_t wanted;        /* in the index */
+};
+
+enum outcome { UNTRIED, GOOD, BAD };
+
+struct restore {
+	const struct prep_restore *how;
+	const struct prep_ckm_index *index;
+	struct prep_restore_report *report;
+	struct prep_writer writer;
+
+	/* From seeds. */
+	struct fetch *fetch;
+	uint32_t fetches;
+	uint32_t *batch;        /* where each begins in fetch[], and the end */
+	uint32_t batches;
+	uint8_t *outcome;       /* of each fetch: enum outcome */
+
+	/* From frames. */
+	uint32_t stored_max, size_max;
+	_Atomic uint64_t frames, frame_bytes;
+};
+
+/* ---- Seeds ---- */
+
+static const struct prep_seed *seed_of(const struct restore *r, uint32_t origin)
+{
+	const struct prep_catalog *c = r->how->supply->origin[origin].catalog;
+	size_t i = 0;
+
+	while (&r->how->seed[i]->catalog != c)
+		i++;
+	return r->how->seed[i];
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct fetch *x = a, *y = b;
+
+	if (x->origin != y->origin)
+		return x->origin < y->origin ? -1 : 1;
+	return x->chunk < y->chunk ? -1 : x->chunk > y->chunk;
+}
+
+/* What is to be taken from seeds, in the order in which it is best read, in batches. */
+static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err)
+{
+	const struct prep_supply *supply = r->how->supply;
+	uint32_t item = 0, in_batch = 0;
+
+	r->fetches = r->batches = 0;
+	*bytes = supply->local_bytes;
+	r->fetch = malloc(((size_t)supply->local_chunks + 1) * sizeof *r->fetch);
+	r->batch = malloc(((size_t)supply->local_chunks + 2) * sizeof *r->batch);
+	r->outcome = calloc((size_t)supply->local_chunks + 1, 1);
+	if (r->fetch == NULL || r->batch == NULL || r->outcome == NULL)
+		return prep_fail_nomem(err);
+	for (uint32_t i = 0; i < r->index->chunks; i++)
+		if (supply->from[i].origin < supply->origins)
+			r->fetch[r->fetches++] = (struct fetch){ supply->from[i].origin, supply->from[i].chunk, i };
+	qsort(r->fetch, r->fetches, sizeof *r->fetch, by_place);
+	for (uint32_t i = 0; i < r->fetches; i++) {
+		const struct fetch *f = &r->fetch[i];
+		const uint32_t this = prep_catalog_item_of(supply->origin[f->origin].catalog, f->chunk);
+
+		if (i == 0 || f->origin != f[-1].origin || this != item || in_batch == SEED_BATCH) {
+			r->batch[r->batches++] = i;
+			in_batch = 0;
+		}
+		item = this;
+		in_batch++;
+	}
+	r->batch[r->batches] = r->fetches;
+	return 0;
+}
+
+static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32_t batch, uint8_t *buf,
+		      struct prep_crew *crew, struct prep_err *err)
+{
+	for (uint32_t i = r->batch[batch]; i < r->batch[batch + 1] && !atomic_load(&crew->stop); i++) {
+		const struct fetch *f = &r->fetch[i];
+		const int ok = prep_seed_read(reader, seed_of(r, f->origin), f->chunk, buf, err);
+
+		if (ok < 0 || (ok == 1 && prep_writer_chunk(&r->writer, f->wanted, buf, err) < 0))
+			return -1;
+		r->outcome[i] = ok == 1 ? GOOD : BAD;
+		atomic_fetch_add(&crew->done, r->index->chunk[f->wanted].size);
+	}
+	return 0;
+}
+
+static int read_seeds(struct prep_crew *crew, void *arg, struct prep_err *err)
+{
+	struct restore *r = arg;
+	struct prep_seed_reader reader;
+	uint8_t *buf;
+	uint32_t i;
+	int ret = 0;
+
+	if (prep_seed_reader_open(&reader, err) < 0)
+		return -1;
+	buf = malloc(PREP_CKM_CHUNK_MAX);
+	if (buf == NULL)
+		ret = prep_fail_nomem(err);
+	while (ret == 0 && !atomic_load(&crew->stop) && (i = atomic_fetch_add(&crew->next, 1)) < r->batches)
+		ret = read_batch(r, &reader, i, buf, crew, err);
+	free(buf);
+	prep_seed_reader_close(&reader);
+	return ret;
+}
+
+/* One pass over what is to be taken from seeds. */
+static int take_seeds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+{
+	struct prep_crew crew = { .what = "copying local data" };
+	struct prep_supply *supply = r->how->supply;
+	int ret = list_fetches(r, &crew.total, err);
+
+	if (ret == 0)
+		ret = prep_crew_run(&crew, r->how->jobs, read_seeds, r, progress, err);
+	for (uint32_t i = 0; ret == 0 && i < r->fetches; i++) {
+		const uint32_t wanted = r->fetch[i].wanted, size = r->index->chunk[wanted].size;
+
+		if (r->outcome[i] == GOOD) {
+			r->report->seed_chunks++;
+			r->report->seed_bytes += size;
+			prep_supply_here(supply, wanted);
+		} else {
+			r->report->bad_chunks++;
+			r->report->bad_bytes += size;
+			prep_supply_bad(supply, wanted);
+		}
+	}
+	free(r->fetch);
+	free(r->batch);
+	free(r->outcome);
+	return ret;
+}
+
+/*
+ * Everything that seeds have. What one promised in vain another may hold; each
+ * pass either takes nothing from seeds or settles every chunk it tried.
+ */
+static int from_seeds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+{
+	struct prep_supply *supply = r->how->supply;
+
+	do {
+		if (prep_supply_make(supply, err) < 0 || prep_supply_check(supply, "the package", err) < 0)
+			return -1;
+		if (supply->local_chunks > 0 && take_seeds(r, progress, err) < 0)
+			return -1;
+	} while (supply->local_chunks > 0);
+	return 0;
+}
+
+/* ---- Frames ---- */
+
+static int write_frame(struct restore *r, uint32_t i, const uint8_t *data, struct prep_err *err)
+{
+	const struct prep_frame *f = &r->index->frame[i];
+
+	for (uint32_t k = f->first_chunk; k < f->first_chunk + f->chunks; k++) {
+		if (r->how->supply->from[k].origin != PREP_FROM_HERE &&
+		    prep_writer_chunk(&r->writer, k, data + r->index->chunk[k].at, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err)
+{
+	struct restore *r = arg;
+	const struct prep_frame_source *source = r->how->source;
+	uint8_t *stored = malloc((size_t)r->stored_max + 1), *data = malloc((size_t)r->size_max + 1);
+	struct prep_err why;
+	uint32_t i;
+	int ret = 0;
+
+	if (stored == NULL || data == NULL)
+		ret = prep_fail_nomem(err);
+	while (ret == 0 && !atomic_load(&crew->stop)) {
+		ret = source->next(source->arg, crew, stored, &i, err);
+		if (ret <= 0)
+			break;
+		why = (struct prep_err)PREP_ERR_INIT;
+		if (prep_ckm_decode_frame(r->how->package, i, stored, data, &why) < 0) {
+			ret = why.code != PREP_EDAMAGED ? prep_fail(err, why.code, "%s", why.msg)
+							: source->bad(source->arg, i, &why, err);
+			continue;
+		}
+		ret = write_frame(r, i, data, err);
+		if (ret == 0)
+			ret = source->done(source->arg, i, err);
+		atomic_fetch_add(&crew->done, r->index->frame[i].stored);
+		atomic_fetch_add(&r->frames, 1);
+		atomic_fetch_add(&r->frame_bytes, r->index->frame[i].stored);
+	}
+	free(stored);
+	free(data);
+	return ret;
+}
+
+static int from_frames(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+{
+	const struct prep_supply *supply = r->how->supply;
+	struct prep_crew crew = { .what = "unpacking", .total = supply->frame_bytes };
+
+	for (uint32_t i = 0; i < supply->frames; i++) {
+		const struct prep_frame *f = &r->index->frame[supply->frame[i]];
+
+		r->stored_max = (uint32_t)prep_max(r->stored_max, f->stored);
+		r->size_max = (uint32_t)prep_max(r->size_max, f->size);
+	}
+	if (r->how->source->start(r->how->source->arg, supply, err) < 0)
+		return -1;
+	if (supply->frames > 0 && prep_crew_run(&crew, r->how->jobs, unpack_frames, r, progress, err) < 0)
+		return -1;
+	r->report->frames = atomic_load(&r->frames);
+	r->report->frame_bytes = atomic_load(&r->frame_bytes);
+	return 0;
+}
+
+/* ---- The frames of a package file ---- */
+
+static int package_start(void *arg, const struct prep_supply *supply, struct prep_err *err)
+{
+	struct prep_package_source *ps = arg;
+
+	(void)err;
+	ps->supply = supply;
+	return 0;
+}
+
+static int package_next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame,
+			struct prep_err *err)
+{
+	struct prep_package_source *ps = arg;
+	const uint32_t n = atomic_fetch_add(&ps->next, 1);
+
+	if (n >= ps->supply->frames || atomic_load(&crew->stop))
+		return 0;
+	*frame = ps->supply->frame[n];
+	return prep_ckm_read_frame(ps->package, *frame, buf, err) < 0 ? -1 : 1;
+}
+
+static int package_done(void *arg, uint32_t frame, struct prep_err *err)
+{
+	(void)arg;
+	(void)frame;
+	(void)err;
+	return 0;
+}
+
+static int package_bad(void *arg, uint32_t frame, const struct prep_err *why, struct prep_err *err)
+{
+	(void)arg;
+	(void)frame;
+	return prep_fail(err, why->code, "%s", why->msg);
+}
+
+void prep_package_source(struct prep_ckm *package, struct prep_package_source *ps,
+			 struct prep_frame_source *ret)
+{
+	*ps = (struct prep_package_source){ .package = package };
+	*ret = (struct prep_frame_source){ package_start, package_next, package_done, package_bad, ps };
+}
+
+/* ---- The whole ---- */
+
+int prep_restore(const struct prep_restore *how, struct prep_restore_report *report,
+		 const struct prep_progress *progress, struct prep_err *err)
+{
+	struct restore r = { .how = how, .index = prep_ckm_index(how->package), .report = report };
+	int ret;
+
+	*report = (struct prep_restore_report){ 0 };
+	if (prep_writer_open(r.index, how->how, how->out, how->resume, &r.writer, err) < 0)
+		return -1;
+	report->file_size = r.writer.target.file_size;
+	report->blocks = r.writer.target.present;
+	ret = how->resume ? prep_resume(&r.writer, how->supply, how->jobs, &report->resumed_bytes, progress, err) : 0;
+	if (ret == 0)
+		ret = from_seeds(&r, progress, err);
+	if (ret == 0)
+		ret = from_frames(&r, progress, err);
+	prep_writer_close(&r.writer);
+	return ret;
+}
