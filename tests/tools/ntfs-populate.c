@@ -348,7 +348,7 @@ static void fill_log(struct rng *r, uint8_t *p, size_t n, uint64_t start)
 
 		t += v & 7;
 		at += sprintf((char *)p + at, "2009-%02u-%02u %02u:%02u:%02u:%03u\t%4u\t%3x\tAgent\t", 1 + t / 2678400 % 12,
-			      1 + t / 86400 % 28, t / 3600 % 24, t / 60 % 60, t % 60, (unsigned)(v >> 8) % 1000, 1032,
+			      1 + t / 86400 % 28, t / 3600 % 24, t / 60 % 60, t % 60, (unsigned)(v >> 8) % 1000, 1032u,
 			      (unsigned)(v >> 20 & 0xfff));
 		for (unsigned i = 3 + (v >> 32 & 3); i--;) {
 			unsigned w = rnd(r) % WORDS;

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Loaded into a command by LD_PRELOAD: fails it, or kills it, at its N-th call
+ * that changes a file, so that a test can go through all of them.
+ *
+ *   FAULTS_HOW    kill    SIGKILL in place of the call
+ *                 tear    SIGKILL when a write is half done
+ *                 eio     the call fails with EIO
+ *                 enospc  a call that needs room fails with ENOSPC, a write after half of it
+ *                 eread   a read of a file fails with EIO
+ *                 short   writes and reads do half of what they are asked
+ *                 eintr   every second call is interrupted
+ *   FAULTS_AT     N, counted from 1 among the calls that FAULTS_HOW is about; 0 or unset: none,
+ *                 but for short and eintr, which are about every call
+ *   FAULTS_COUNT  a file that the number of those calls is written to at the end
+ *
+ * Only regular files count, and names: messages and pipes do not. The clock
+ * stands still, so that what a file system notes of its changes is always the same.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+enum call { WRITE, GROW, SYNC, NAME, READ };
+enum how { NONE, KILL, TEAR, EIO_, ENOSPC_, EREAD, SHORT, EINTR_ };
+
+static enum how how;
+static unsigned long at, count;
+
+#define REAL(name) real_##name
+#define FIND(name) (*(void **)&REAL(name) = dlsym(RTLD_NEXT, #name))
+
+static ssize_t (*REAL(pwrite64))(int, const void *, size_t, off64_t);
+static ssize_t (*REAL(write))(int, const void *, size_t);
+static ssize_t (*REAL(pread64))(int, void *, size_t, off64_t);
+static ssize_t (*REAL(copy_file_range))(int, off64_t *, int, off64_t *, size_t, unsigned);
+static int (*REAL(fallocate64))(int, int, off64_t, off64_t);
+static int (*REAL(ftruncate64))(int, off64_t);
+static int (*REAL(linkat))(int, const char *, int, const char *, int);
+static int (*REAL(link))(const char *, const char *);
+static int (*REAL(rename))(const char *, const char *);
+static int (*REAL(unlink))(const char *);
+static int (*REAL(clock_gettime))(clockid_t, struct timespec *);
+
+/* Sanitizers call before any constructor has run. */
+static void find(void)
+{
+	static const char *const names[] = { "", "kill", "tear", "eio", "enospc", "eread", "short", "eintr" };
+	const char *h = getenv("FAULTS_HOW"), *n = getenv("FAULTS_AT");
+
+	if (REAL(unlink) != NULL)
+		return;
+	FIND(clock_gettime);
+	FIND(pwrite64);
+	FIND(write);
+	FIND(pread64);
+	FIND(copy_file_range);
+	FIND(fallocate64);
+	FIND(ftruncate64);
+	FIND(linkat);
+	FIND(link);
+	FIND(rename);
+	FIND(unlink);
+	at = n != NULL ? strtoul(n, NULL, 10) : 0;
+	for (unsigned i = 1; h != NULL && i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(h, names[i]) == 0)
+			how = (enum how)i;
+}
+
+static void write_count(void)
+{
+	const char *path = getenv("FAULTS_COUNT");
+	char text[32];
+	int fd, n;
+
+	if (path == NULL || how == NONE)
+		return;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	n = snprintf(text, sizeof text, "%lu\n", count);
+	if (fd < 0 || REAL(write)(fd, text, (size_t)n) != n)
+		abort();
+	close(fd);
+}
+
+__attribute__((constructor))
+static void start(void)
+{
+	find();
+}
+
+__attribute__((destructor))
+static void stop(void)
+{
+	write_count();
+}
+
+static bool about(enum call call)
+{
+	switch (how) {
+	case KILL:
+	case EIO_:
+		return call != READ;
+	case TEAR:
+		return call == WRITE;
+	case ENOSPC_:
+		return call == WRITE || call == GROW;
+	case EREAD:
+		return call == READ;
+	case SHORT:
+		return call == WRITE || call == READ;
+	case EINTR_:
+		return call == WRITE || call == READ || call == SYNC;
+	case NONE:
+		break;
+	}
+	return false;
+}
+
+/* Whether this call is the one, or one of those. */
+static bool due(enum call call, int fd)
+{
+	struct stat st;
+
+	find();
+	if (!about(call) || (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))))
+		return false;
+	count++;
+	if (how == SHORT)
+		return true;
+	if (how == EINTR_)
+		return count % 2 == 1;
+	if (count != at)
+		return false;
+	if (how == KILL)
+		kill(getpid(), SIGKILL);
+	return true;
+}
+
+static int fail(void)
+{
+	errno = how == ENOSPC_ ? ENOSPC : how == EINTR_ ? EINTR : EIO;
+	return -1;
+}
+
+/* How much of a transfer that is due is done before it fails. */
+static size_t part(size_t len)
+{
+	return how == TEAR || how == SHORT || how == ENOSPC_ ? len > 1 ? len / 2 : len * (how == SHORT) : 0;
+}
+
+/* What comes of a transfer that did `done` of its part. */
+static ssize_t after(ssize_t done)
+{
+	if (how == TEAR)
+		kill(getpid(), SIGKILL);
+	/* A full disk takes what fits, and refuses the rest the next time. */
+	if (how == ENOSPC_ && done > 0) {
+		at = count + 1;
+		return done;
+	}
+	return how == SHORT ? done : fail();
+}
+
+ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t off)
+{
+	if (!due(WRITE, fd))
+		return REAL(pwrite64)(fd, buf, len, off);
+	return after(part(len) > 0 ? REAL(pwrite64)(fd, buf, part(len), off) : 0);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	return pwrite64(fd, buf, len, off);
+}
+
+ssize_t write(int fd, const void *buf, size_t len)
+{
+	if (!due(WRITE, fd))
+		return REAL(write)(fd, buf, len);
+	return after(part(len) > 0 ? REAL(write)(fd, buf, part(len)) : 0);
+}
+
+ssize_t copy_file_range(int in, off64_t *in_off, int out, off64_t *out_off, size_t len, unsigned flags)
+{
+	if (!due(WRITE, out))
+		return REAL(copy_file_range)(in, in_off, out, out_off, len, flags);
+	return after(part(len) > 0 ? REAL(copy_file_range)(in, in_off, out, out_off, part(len), flags) : 0);
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
+{
+	if (!due(READ, fd))
+		return REAL(pread64)(fd, buf, len, off);
+	return after(part(len) > 0 ? REAL(pread64)(fd, buf, part(len), off) : 0);
+}
+
+ssize_t pread(int fd, void *buf, size_t len, off_t off)
+{
+	return pread64(fd, buf, len, off);
+}
+
+/* What _FORTIFY_SOURCE makes of pread. */
+ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room);
+ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room)
+{
+	if (len > room)
+		abort();
+	return pread64(fd, buf, len, off);
+}
+
+int fallocate64(int fd, int mode, off64_t off, off64_t len)
+{
+	return due(GROW, fd) ? fail() : REAL(fallocate64)(fd, mode, off, len);
+}
+
+int fallocate(int fd, int mode, off_t off, off_t len)
+{
+	return fallocate64(fd, mode, off, len);
+}
+
+int ftruncate64(int fd, off64_t len)
+{
+	return due(GROW, fd) ? fail() : REAL(ftruncate64)(fd, len);
+}
+
+int ftruncate(int fd, off_t len)
+{
+	return ftruncate64(fd, len);
+}
+
+/* Nothing is synced: what a process wrote outlives it without that, and the tests last a tenth of the time. */
+int fsync(int fd)
+{
+	(void)fd;
+	return due(SYNC, -1) ? fail() : 0;
+}
+
+int sync_file_range(int fd, off64_t off, off64_t len, unsigned flags)
+{
+	(void)fd;
+	(void)off;
+	(void)len;
+	(void)flags;
+	return 0;
+}
+
+int linkat(int dir, const char *from, int new_dir, const char *to, int flags)
+{
+	return due(NAME, -1) ? fail() : REAL(linkat)(dir, from, new_dir, to, flags);
+}
+
+int link(const char *from, const char *to)
+{
+	return due(NAME, -1) ? fail() : REAL(link)(from, to);
+}
+
+int rename(const char *from, const char *to)
+{
+	return due(NAME, -1) ? fail() : REAL(rename)(from, to);
+}
+
+int unlink(const char *path)
+{
+	return due(NAME, -1) ? fail() : REAL(unlink)(path);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	find();
+	if (clock != CLOCK_REALTIME)
+		return REAL(clock_gettime)(clock, now);
+	*now = (struct timespec){ .tv_sec = 1600000000 };
+	return 0;
+}
+
+time_t time(time_t *now)
+{
+	if (now != NULL)
+		*now = 1600000000;
+	return 1600000000;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+	(void)zone;
+	*now = (struct timeval){ .tv_sec = 1600000000 };
+	return 0;
+}

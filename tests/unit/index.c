@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The index: encoded and back, and what a damaged or hostile one meets. */
+#include "libprep/ckm/index.h"
+
+#include "libprep/base/bytes.h"
+#include "libprep/ckm/section.h"
+#include "tests/unit/check.h"
+
+#define CHUNKS 200
+#define FRAMES 10
+#define STREAMS 20
+
+static struct prep_frame frame[FRAMES];
+static struct prep_chunk chunk[CHUNKS];
+static struct prep_stream stream[STREAMS];
+static uint32_t ref[2 * CHUNKS];
+static struct prep_run run[CHUNKS];
+static char paths[STREAMS][64];
+
+/* A disk of FRAMES frames of 20 chunks; streams of ten chunks, two runs each. */
+static struct prep_ckm_index make(void)
+{
+	struct prep_ckm_index in = {
+		.name = "gold", .version = "1.0", .comment = "line\nand line", .disk_size = 1 << 30,
+		.disk_type = PREP_VHD_DYNAMIC, .block_size = 2 << 20,
+		.frame = frame, .frames = FRAMES, .chunk = chunk, .chunks = CHUNKS, .stream = stream,
+		.streams = STREAMS, .ref = ref, .refs = CHUNKS, .run = run, .runs = 2 * STREAMS,
+	};
+	uint64_t off = PREP_CKM_LEAD_SIZE, disk = 0;
+
+	in.identity.current_size = in.disk_size;
+	in.identity.type = PREP_VHD_DYNAMIC;
+	memset(in.identity.id, 0x5A, 16);
+	check_seed = 21;
+	for (uint32_t i = 0; i < FRAMES; i++) {
+		frame[i] = (struct prep_frame){ .off = off, .codec = PREP_CODEC_ZSTD, .first_chunk = i * 20, .chunks = 20 };
+		for (uint32_t k = i * 20; k < i * 20 + 20; k++) {
+			chunk[k] = (struct prep_chunk){ .size = 1 + (uint32_t)check_random(65536), .frame = i, .at = frame[i].size };
+			check_noise(chunk[k].digest, PREP_DIGEST_SIZE);
+			frame[i].size += chunk[k].size;
+		}
+		frame[i].stored = frame[i].size / 2 + 1;
+		check_noise(frame[i].digest, PREP_DIGEST_SIZE);
+		off += frame[i].stored;
+	}
+	for (uint32_t i = 0; i < STREAMS; i++) {
+		struct prep_stream *s = &stream[i];
+
+		snprintf(paths[i], sizeof paths[i], i % 5 == 4 ? "" : "/Windows/System32/file%03u.dll", i);
+		*s = (struct prep_stream){ .path = paths[i], .content = (uint8_t)(i % PREP_CONTENT_KINDS), .volume = 2,
+					   .first_ref = i * 10, .refs = 10, .first_run = 2 * i, .runs = 2 };
+		for (uint32_t k = 0; k < 10; k++) {
+			ref[i * 10 + k] = (i * 10 + (k % 3 == 0 ? k : 9 - k)) % CHUNKS;
+			s->size += chunk[ref[i * 10 + k]].size;
+		}
+		/* The second run before the first. */
+		run[2 * i] = (struct prep_run){ disk + 1000000, 512 * (i + 1) };
+		run[2 * i + 1] = (struct prep_run){ disk, s->size - run[2 * i].len };
+		disk += 2000000;
+	}
+	return in;
+}
+
+static bool same(const struct prep_ckm_index *a, const struct prep_ckm_index *b)
+{
+	bool ok = strcmp(a->name, b->name) == 0 && strcmp(a->version, b->version) == 0 &&
+		  strcmp(a->comment, b->comment) == 0 && a->disk_size == b->disk_size &&
+		  a->disk_type == b->disk_type && a->block_size == b->block_size && a->frames == b->frames &&
+		  a->chunks == b->chunks && a->streams == b->streams && a->refs == b->refs && a->runs == b->runs &&
+		  memcmp(a->identity.id, b->identity.id, 16) == 0 && memcmp(a->base_id, b->base_id, 16) == 0;
+
+	for (uint32_t i = 0; ok && i < a->frames; i++)
+		ok = memcmp(&a->frame[i], &b->frame[i], sizeof a->frame[i]) == 0;
+	for (uint32_t i = 0; ok && i < a->chunks; i++)
+		ok = memcmp(&a->chunk[i], &b->chunk[i], sizeof a->chunk[i]) == 0;
+	for (uint32_t i = 0; ok && i < a->streams; i++)
+		ok = strcmp(a->stream[i].path, b->stream[i].path) == 0 && a->stream[i].size == b->stream[i].size &&
+		     a->stream[i].content == b->stream[i].content && a->stream[i].volume == b->stream[i].volume &&
+		     a->stream[i].first_ref == b->stream[i].first_ref && a->stream[i].first_run == b->stream[i].first_run &&
+		     a->stream[i].refs == b->stream[i].refs && a->stream[i].runs == b->stream[i].runs;
+	return ok && memcmp(a->ref, b->ref, a->refs * sizeof *a->ref) == 0 &&
+	       memcmp(a->run, b->run, a->runs * sizeof *a->run) == 0;
+}
+
+/* Encode in, decode it: must be refused as damage, by a message with `text`; NULL: must be taken. */
+static void decode_is(const struct prep_ckm_index *in, const char *text)
+{
+	struct prep_ckm_index back;
+	struct prep_err err;
+	uint8_t *p;
+	size_t len;
+
+	CHECK_DONE(prep_ckm_index_encode(in, &p, &len, &err));
+	if (text != NULL) {
+		CHECK_FAILS(prep_ckm_index_decode(p, len, "it", &back, &err), PREP_EDAMAGED, text);
+	} else {
+		CHECK_DONE(prep_ckm_index_decode(p, len, "it", &back, &err));
+		CHECK(same(in, &back));
+		prep_ckm_index_clear(&back);
+	}
+	free(p);
+}
+
+static void what_is_encoded_is_decoded(void)
+{
+	const struct prep_ckm_index in = make();
+
+	decode_is(&in, NULL);
+}
+
+static void an_empty_disk(void)
+{
+	struct prep_ckm_index in = make();
+
+	in.disk_type = 0;
+	in.block_size = 0;
+	in.frames = in.chunks = in.streams = in.refs = in.runs = 0;
+	decode_is(&in, NULL);
+}
+
+static void absent_frames(void)
+{
+	struct prep_ckm_index in = make();
+
+	frame[0] = (struct prep_frame){ .off = PREP_CKM_LEAD_SIZE, .size = frame[0].size, .chunks = 20, .kind = PREP_FRAME_ABSENT };
+	for (uint32_t i = 1; i < FRAMES; i++)
+		frame[i].off = frame[i - 1].off + frame[i - 1].stored;
+	memset(in.base_id, 7, 16);
+	decode_is(&in, NULL);
+}
+
+static void what_cannot_be_is_refused(void)
+{
+	struct prep_ckm_index in;
+
+#define REFUSED(change, text)             \
+	do {                              \
+		in = make();              \
+		change;                   \
+		decode_is(&in, text);     \
+		if (check_ended)          \
+			return;           \
+	} while (0)
+	REFUSED(in.disk_type = 1, "meta: no such type");
+	REFUSED(in.disk_type = 4, "meta: a number out of its bounds");
+	REFUSED(in.block_size = 3 << 20, "meta: the block size");
+	REFUSED(in.disk_type = PREP_VHD_FIXED, "meta: the block size");
+	REFUSED(in.disk_size = UINT64_MAX, "meta: a number out of its bounds");
+	REFUSED(strcpy(in.name, "a b"), "meta: a character in the name");
+	REFUSED(strcpy(in.comment, "\x1B[2J"), "meta: a control character");
+	REFUSED(frame[3].kind = PREP_FRAME_PATCH, "frames: a frame of a kind");
+	REFUSED(frame[3].kind = 9, "frames: a frame of a kind");
+	REFUSED(frame[3].codec = PREP_CODECS, "frames: a frame of a kind");
+	REFUSED(frame[3].stored = 0, "frames: an empty frame");
+	REFUSED(frame[3].stored = PREP_CKM_FRAME_MAX + 17, "frames: a number out of its bounds");
+	REFUSED(frame[3].stored = frame[3].size + 17, "chunks: a frame that takes more");
+	REFUSED(frame[3].chunks = 0, "frames: the number of a frame's chunks");
+	REFUSED(frame[9].chunks = 21, "chunks: fewer than");
+	REFUSED(frame[9].chunks = 19, "chunks: more than");
+	REFUSED(frame[9].chunks = PREP_CKM_CHUNKS_MAX + 1, "frames: a number out of its bounds");
+	REFUSED(chunk[50].size = 0, "chunks: an empty chunk");
+	REFUSED(chunk[50].size = PREP_CKM_CHUNK_MAX + 1, "chunks: a number out of its bounds");
+	REFUSED(memcpy(chunk[50].digest, chunk[150].digest, 32), "chunks: one stands twice");
+	REFUSED(stream[4].content = PREP_CONTENT_KINDS, "streams: a stream that cannot be");
+	REFUSED(stream[4].refs = 0, "streams: a stream that cannot be");
+	REFUSED(stream[4].refs = 11, "references: fewer");
+	REFUSED(stream[4].refs = PREP_CKM_REFS_MAX + 1, "streams: a number out of its bounds");
+	REFUSED(ref[17] = CHUNKS, "references: a chunk that there is not");
+	REFUSED(ref[17] = UINT32_MAX, "references: ");
+	REFUSED(run[5].off = in.disk_size - 5, "runs: a run beyond the end");
+	REFUSED(run[5].off = UINT64_MAX - 5, "runs: a run beyond the end");
+	REFUSED(run[4].len = stream[2].size, "runs: an empty run");
+	REFUSED(run[4].len = 0, "runs: an empty run");
+	REFUSED(run[4].len = UINT64_MAX / 2, "runs: a number out of its bounds");
+	REFUSED(run[4].off = run[5].off + 1, "runs: two runs overlap");
+	REFUSED(run[4].off = run[8].off, "runs: two runs overlap");
+}
+
+/* Every way to cut it off, and a byte too many. */
+static void lengths_must_be_exact(void)
+{
+	const struct prep_ckm_index in = make();
+	struct prep_ckm_index back;
+	struct prep_err err;
+	uint8_t *p, *copy;
+	size_t len;
+
+	CHECK_DONE(prep_ckm_index_encode(&in, &p, &len, &err));
+	for (size_t n = 0; n < len; n++) {
+		/* Of its own size, so that a sanitizer sees a byte read beyond it. */
+		copy = malloc(n + 1);
+		memcpy(copy, p, n);
+		CHECK_FAILS(prep_ckm_index_decode(copy, n, "it", &back, &err), PREP_EDAMAGED, "the index is damaged");
+		free(copy);
+	}
+	copy = calloc(1, len + 1);
+	memcpy(copy, p, len);
+	CHECK_FAILS(prep_ckm_index_decode(copy, len + 1, "it", &back, &err), PREP_EDAMAGED, "sections: bytes too many");
+	free(copy);
+	free(p);
+}
+
+/* No digest stands between this and the decoder: whatever it makes of it, it must check and not crash. */
+static void flipped_bits_are_no_harm(void)
+{
+	const struct prep_ckm_index in = make();
+	struct prep_ckm_index back;
+	struct prep_err err;
+	uint8_t *p;
+	size_t len;
+
+	CHECK_DONE(prep_ckm_index_encode(&in, &p, &len, &err));
+	for (size_t i = 0; i < len * 8; i++) {
+		p[i / 8] ^= (uint8_t)(1u << i % 8);
+		err = (struct prep_err)PREP_ERR_INIT;
+		if (prep_ckm_index_decode(p, len, "it", &back, &err) == 0)
+			prep_ckm_index_clear(&back);
+		else
+			CHECK_EQ(err.code, PREP_EDAMAGED);
+		p[i / 8] ^= (uint8_t)(1u << i % 8);
+	}
+	free(p);
+}
+
+static void numbers_have_one_form(void)
+{
+	const struct prep_ckm_index in = make();
+	struct prep_ckm_index back;
+	struct prep_err err;
+	uint8_t *p;
+	size_t len;
+
+	CHECK_DONE(prep_ckm_index_encode(&in, &p, &len, &err));
+	/* The sections' number, then the length of the first: two bytes; its high one made useless. */
+	CHECK(p[0] == 1 && (p[1] & 0x80) && !(p[2] & 0x80));
+	p[2] = 0;
+	CHECK_FAILS(prep_ckm_index_decode(p, len, "it", &back, &err), PREP_EDAMAGED, "longer than it need be");
+	memset(p + 1, 0xFF, 11);
+	CHECK_FAILS(prep_ckm_index_decode(p, len, "it", &back, &err), PREP_EDAMAGED, "more than 64 bits");
+	free(p);
+}
+
+static void the_table_finds_every_chunk(void)
+{
+	struct prep_ckm_index in = make();
+	struct prep_chunk_table *t;
+	struct prep_err err;
+	uint8_t digest[PREP_DIGEST_SIZE] = { 1, 2, 3 };
+
+	/* Some that differ in the last byte only. */
+	for (uint32_t i = 100; i < 150; i++) {
+		memcpy(chunk[i].digest, chunk[100].digest, PREP_DIGEST_SIZE);
+		chunk[i].digest[31] = (uint8_t)i;
+	}
+	for (in.chunks = 0; in.chunks <= CHUNKS; in.chunks += in.chunks < 5 ? 1 : 65) {
+		CHECK_DONE(prep_chunk_table_new(&in, &t, &err));
+		for (uint32_t i = 0; i < CHUNKS; i++)
+			CHECK_EQ(prep_chunk_table_find(t, chunk[i].digest), i < in.chunks ? i : UINT32_MAX);
+		CHECK_EQ(prep_chunk_table_find(t, digest), UINT32_MAX);
+		prep_chunk_table_free(t);
+	}
+}
+
+static void names(void)
+{
+	CHECK(prep_ckm_name_allowed("Windows-XP_SP3.gold"));
+	CHECK(prep_ckm_name_allowed("Gr\xC3\xBC\xC3\x9F" "e"));
+	for (const char *p = " \"<>|\\/:*?\n\x7F"; *p != '\0'; p++) {
+		const char name[3] = { 'a', *p, '\0' };
+
+		CHECK(!prep_ckm_name_allowed(name));
+	}
+	for (unsigned i = 0; i < PREP_CONTENT_KINDS; i++)
+		CHECK(strcmp(prep_content_name(i), "unknown") != 0);
+	CHECK_STR(prep_content_name(PREP_CONTENT_KINDS), "unknown");
+}
+
+int main(void)
+{
+	RUN(what_is_encoded_is_decoded);
+	RUN(an_empty_disk);
+	RUN(absent_frames);
+	RUN(what_cannot_be_is_refused);
+	RUN(lengths_must_be_exact);
+	RUN(flipped_bits_are_no_harm);
+	RUN(numbers_have_one_form);
+	RUN(the_table_finds_every_chunk);
+	RUN(names);
+	return check_result();
+}
