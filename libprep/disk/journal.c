@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
@@ -17,20 +18,27 @@
 
 /*
  * The file, all integers little-endian:
- *   header   "prepjrn1", u64 disk size, u64 records, u64 samples
- *   samples  u64 offset each
- *   digest   SHA-256 of the samples' pages: the image this is for
- *   records  u64 offset, u64 length, u32 kind, u32 fill byte; pages are followed by their bytes
+ *   header   "prepjrn2", u64 disk size, u64 records, u64 witnesses
+ *   witness  u64 offset, u64 length each: bytes that no record touches
+ *   digest   SHA-256 of the witnesses' bytes
+ *   records  u64 offset, u64 length, u32 kind, u32 fill byte; pages are followed by
+ *            u32[8] CRC-32 of their sectors before the change, and their new bytes
  *   digest   SHA-256 of everything before
  * It never leaves the machine and is read by the version that wrote it.
+ *
+ * The witnesses, and the sectors that must be as they were or as they are to
+ * be, tell the image from any other, and from another version of itself.
  */
-#define MAGIC "prepjrn1"
+#define MAGIC "prepjrn2"
 #define JOURNAL_SUFFIX ".prep-journal"
 #define HEADER_SIZE 32
 #define RECORD_SIZE 24
 #define DIGEST_SIZE 32
-#define SAMPLES_MAX 64
+#define SAMPLES 64          /* pages all over the disk, besides what the overlay guards */
 #define SAMPLE_SIZE 4096u
+#define WITNESSES_MAX 4096u
+#define SECTOR 512u
+#define SECTORS (PREP_OVERLAY_PAGE / SECTOR)
 
 enum { RECORD_PAGE = 0, RECORD_FILL = 1 };
 
@@ -68,48 +76,86 @@ static int sha_start(EVP_MD_CTX **sha, struct prep_err *err)
 	return 0;
 }
 
-/* Digest of the pages at the given offsets of d: what an image is known by while it changes elsewhere. */
-static int digest_samples(struct prep_disk *d, const uint64_t *off, uint64_t n,
-			  uint8_t ret[DIGEST_SIZE], struct prep_err *err)
+struct witness {
+	uint64_t off, len;
+};
+
+/* Digest of the witnesses' bytes of d: what an image is known by while it changes elsewhere. */
+static int digest_witnesses(struct prep_disk *d, const struct witness *w, size_t n,
+			    uint8_t ret[DIGEST_SIZE], struct prep_err *err)
 {
-	uint8_t page[SAMPLE_SIZE];
-	EVP_MD_CTX *sha;
-	int r = sha_start(&sha, err);
+	uint8_t *buf = malloc(64 * 1024);
+	EVP_MD_CTX *sha = NULL;
+	int r = buf == NULL ? prep_fail_nomem(err) : sha_start(&sha, err);
 
-	for (uint64_t i = 0; r == 0 && i < n; i++) {
-		const size_t len = (size_t)prep_min(sizeof page, d->size - off[i]);
-
-		r = prep_disk_read(d, page, len, off[i], err);
-		if (r == 0 && EVP_DigestUpdate(sha, page, len) != 1)
-			r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", d->name);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		for (uint64_t at = 0, len; r == 0 && at < w[i].len; at += len) {
+			len = prep_min(64 * 1024, w[i].len - at);
+			r = prep_disk_read(d, buf, (size_t)len, w[i].off + at, err);
+			if (r == 0 && EVP_DigestUpdate(sha, buf, (size_t)len) != 1)
+				r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", d->name);
+		}
 	}
 	if (r == 0 && EVP_DigestFinal_ex(sha, ret, NULL) != 1)
 		r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", d->name);
 	EVP_MD_CTX_free(sha);
+	free(buf);
 	return r;
 }
 
-/* Pages all over the disk that no change touches. Returns how many, or -1. */
-static int choose_samples(struct prep_disk *overlay, uint64_t off[SAMPLES_MAX], struct prep_err *err)
+/* Whether no change touches [off, off+len): 1, 0, or -1. */
+static int untouched(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_err *err)
 {
-	const uint64_t step = prep_max(prep_round_up(overlay->size / SAMPLES_MAX, SAMPLE_SIZE), SAMPLE_SIZE);
 	struct prep_overlay_change c;
-	int n = 0;
+	const int r = prep_overlay_change(overlay, off, &c, err);
 
-	for (uint64_t at = 0; at < overlay->size && n < SAMPLES_MAX; at += step) {
-		const int r = prep_overlay_change(overlay, at, &c, err);
-
-		if (r < 0)
-			return -1;
-		if (r == 0 || c.off >= at + SAMPLE_SIZE)
-			off[n++] = at;
-	}
-	return n;
+	if (r < 0)
+		return -1;
+	return r == 0 || c.off >= off + len;
 }
 
-static int put_record(struct stream *s, const struct prep_overlay_change *c, struct prep_err *err)
+/* What the overlay guards, and pages all over the disk. The caller frees *ret. */
+static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, size_t *n,
+			    struct prep_err *err)
 {
-	uint8_t head[RECORD_SIZE];
+	const uint64_t step = prep_max(prep_round_up(overlay->size / SAMPLES, SAMPLE_SIZE), SAMPLE_SIZE);
+	size_t guards;
+	const struct prep_overlay_guard *g = prep_overlay_guards(overlay, &guards);
+	struct witness *w = calloc(WITNESSES_MAX, sizeof *w);
+	int r = 0;
+
+	*ret = w;
+	*n = 0;
+	if (w == NULL)
+		return prep_fail_nomem(err);
+	for (uint64_t at = 0; r >= 0 && at < overlay->size; at += step) {
+		const struct witness sample = { at, prep_min(SAMPLE_SIZE, overlay->size - at) };
+
+		r = untouched(overlay, sample.off, sample.len, err);
+		if (r > 0)
+			w[(*n)++] = sample;
+	}
+	for (size_t i = 0; r >= 0 && i < guards && *n < WITNESSES_MAX; i++) {
+		r = untouched(overlay, g[i].off, g[i].len, err);
+		if (r > 0)
+			w[(*n)++] = (struct witness){ g[i].off, g[i].len };
+	}
+	return r < 0 ? -1 : 0;
+}
+
+/* CRC-32 of each sector of a page; the last page of a disk may be short. */
+static void sector_sums(const uint8_t *page, uint64_t len, uint32_t sum[SECTORS])
+{
+	for (uint32_t i = 0; i < SECTORS; i++)
+		sum[i] = i * SECTOR < len ? (uint32_t)crc32(0, page + i * SECTOR,
+							    (uInt)prep_min(SECTOR, len - i * SECTOR)) : 0;
+}
+
+static int put_record(struct stream *s, struct prep_disk *d, const struct prep_overlay_change *c,
+		      struct prep_err *err)
+{
+	uint8_t head[RECORD_SIZE], sums[4 * SECTORS], page[PREP_OVERLAY_PAGE];
+	uint32_t sum[SECTORS];
 
 	put_le64(head, c->off);
 	put_le64(head + 8, c->len);
@@ -117,7 +163,14 @@ static int put_record(struct stream *s, const struct prep_overlay_change *c, str
 	put_le32(head + 20, c->fill ? c->byte : 0);
 	if (put(s, head, sizeof head, err) < 0)
 		return -1;
-	return c->fill ? 0 : put(s, c->page, (size_t)c->len, err);
+	if (c->fill)
+		return 0;
+	if (prep_disk_read(d, page, (size_t)c->len, c->off, err) < 0)
+		return -1;
+	sector_sums(page, c->len, sum);
+	for (uint32_t i = 0; i < SECTORS; i++)
+		put_le32(sums + 4 * i, sum[i]);
+	return put(s, sums, sizeof sums, err) < 0 ? -1 : put(s, c->page, (size_t)c->len, err);
 }
 
 /* Write the journal of all changes of overlay, complete and synced, under its name. */
@@ -125,20 +178,24 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 {
 	struct stream s = { .name = path };
 	struct prep_overlay_change c;
-	uint64_t sample[SAMPLES_MAX], records = 0, off;
-	uint8_t head[HEADER_SIZE] = MAGIC, digest[DIGEST_SIZE], at[8];
-	int n, r;
+	struct prep_disk *d = prep_overlay_base(overlay);
+	uint64_t records = 0, off;
+	uint8_t head[HEADER_SIZE] = MAGIC, digest[DIGEST_SIZE], at[16];
+	struct witness *w = NULL;
+	size_t n;
+	int r;
 
 	for (off = 0; (r = prep_overlay_change(overlay, off, &c, err)) > 0; off = c.off + c.len)
 		records++;
 	if (r < 0)
 		return -1;
-	n = choose_samples(overlay, sample, err);
-	if (n < 0 || digest_samples(prep_overlay_base(overlay), sample, (uint64_t)n, digest, err) < 0)
+	if (choose_witnesses(overlay, &w, &n, err) < 0 || digest_witnesses(d, w, n, digest, err) < 0) {
+		free(w);
 		return -1;
+	}
 	put_le64(head + 8, overlay->size);
 	put_le64(head + 16, records);
-	put_le64(head + 24, (uint64_t)n);
+	put_le64(head + 24, n);
 
 	r = sha_start(&s.sha, err);
 	if (r == 0)
@@ -151,8 +208,9 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) + records * RECORD_SIZE, err);
 	if (r == 0)
 		r = put(&s, head, sizeof head, err);
-	for (int i = 0; r == 0 && i < n; i++) {
-		put_le64(at, sample[i]);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		put_le64(at, w[i].off);
+		put_le64(at + 8, w[i].len);
 		r = put(&s, at, sizeof at, err);
 	}
 	if (r == 0)
@@ -161,7 +219,7 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 		r = prep_overlay_change(overlay, off, &c, err);
 		if (r <= 0)
 			break;
-		r = put_record(&s, &c, err);
+		r = put_record(&s, d, &c, err);
 	}
 	if (r == 0 && EVP_DigestFinal_ex(s.sha, digest, NULL) != 1)
 		r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", path);
@@ -171,25 +229,53 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 		r = prep_output_commit(s.out, err);
 	prep_output_close(s.out);
 	EVP_MD_CTX_free(s.sha);
+	free(w);
 	return r;
 }
 
+/* A record as it is read. */
+struct record {
+	struct prep_overlay_change c;
+	uint32_t was[SECTORS]; /* of a page */
+};
+
 /* The next record: its header checked against the disk, the bytes of a page read. */
-static int get_record(struct stream *s, uint64_t disk_size, struct prep_overlay_change *ret,
-		      struct prep_err *err)
+static int get_record(struct stream *s, uint64_t disk_size, struct record *ret, struct prep_err *err)
 {
-	uint8_t head[RECORD_SIZE];
+	struct prep_overlay_change *c = &ret->c;
+	uint8_t head[RECORD_SIZE], sums[4 * SECTORS];
 
 	if (get(s, head, sizeof head, err) < 0)
 		return -1;
-	ret->off = get_le64(head);
-	ret->len = get_le64(head + 8);
-	ret->fill = get_le32(head + 16) == RECORD_FILL;
-	ret->byte = (uint8_t)get_le32(head + 20);
-	if (ret->off > disk_size || ret->len > disk_size - ret->off ||
-	    (!ret->fill && ret->len > sizeof ret->page))
+	c->off = get_le64(head);
+	c->len = get_le64(head + 8);
+	c->fill = get_le32(head + 16) == RECORD_FILL;
+	c->byte = (uint8_t)get_le32(head + 20);
+	if (c->off > disk_size || c->len > disk_size - c->off || (!c->fill && c->len > sizeof c->page))
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
-	return ret->fill ? 0 : get(s, ret->page, (size_t)ret->len, err);
+	if (c->fill)
+		return 0;
+	if (get(s, sums, sizeof sums, err) < 0)
+		return -1;
+	for (uint32_t i = 0; i < SECTORS; i++)
+		ret->was[i] = get_le32(sums + 4 * i);
+	return get(s, c->page, (size_t)c->len, err);
+}
+
+/* Whether each sector of a page is as it was, or as it is to be: a crash may have torn the page. 1, 0, or -1. */
+static int page_fits(struct prep_disk *d, const struct record *r, struct prep_err *err)
+{
+	uint8_t now[PREP_OVERLAY_PAGE];
+	uint32_t sum[SECTORS];
+
+	if (prep_disk_read(d, now, (size_t)r->c.len, r->c.off, err) < 0)
+		return -1;
+	sector_sums(now, r->c.len, sum);
+	for (uint32_t i = 0; i * SECTOR < r->c.len; i++)
+		if (sum[i] != r->was[i] && memcmp(now + i * SECTOR, r->c.page + i * SECTOR,
+						  (size_t)prep_min(SECTOR, r->c.len - i * SECTOR)) != 0)
+			return 0;
+	return 1;
 }
 
 struct journal {
@@ -198,51 +284,73 @@ struct journal {
 	uint64_t first; /* where the records begin */
 };
 
-/* Open a journal, check all of it, and that it is for disk d. */
-static int open_journal(struct journal *j, const char *path, struct prep_disk *d, struct prep_err *err)
+/* Read the journal through, and check it against itself: 1 when it is for disk d, 0 when not, or -1. */
+static int read_journal(struct journal *j, struct prep_disk *d, struct witness *w, struct prep_err *err)
 {
-	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], at[8];
-	uint64_t sample[SAMPLES_MAX], samples;
-	struct prep_overlay_change c;
+	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], at[16];
+	const char *path = j->s.name;
+	struct record record;
+	uint64_t n;
+	int fits = 1;
 
-	j->s = (struct stream){ .fd = open(path, O_RDONLY | O_CLOEXEC), .name = path };
-	if (j->s.fd < 0)
-		return prep_fail_errno(err, "%s: cannot read", path);
-	if (sha_start(&j->s.sha, err) < 0 || get(&j->s, head, sizeof head, err) < 0)
+	if (get(&j->s, head, sizeof head, err) < 0)
 		return -1;
-	samples = get_le64(head + 24);
+	n = get_le64(head + 24);
 	j->records = get_le64(head + 16);
-	if (memcmp(head, MAGIC, 8) != 0 || samples > SAMPLES_MAX)
+	if (memcmp(head, MAGIC, 8) != 0 || n > WITNESSES_MAX)
 		return prep_fail(err, PREP_EDAMAGED, "%s: not a journal of this version", path);
 	if (get_le64(head + 8) != d->size)
-		goto other;
-	for (uint64_t i = 0; i < samples; i++) {
+		return 0;
+	for (uint64_t i = 0; i < n; i++) {
 		if (get(&j->s, at, sizeof at, err) < 0)
 			return -1;
-		sample[i] = get_le64(at);
-		if (sample[i] >= d->size)
-			goto other;
+		w[i] = (struct witness){ get_le64(at), get_le64(at + 8) };
+		if (w[i].off > d->size || w[i].len > d->size - w[i].off)
+			return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", path);
 	}
 	if (get(&j->s, want, sizeof want, err) < 0)
 		return -1;
 	j->first = j->s.off;
-	for (uint64_t i = 0; i < j->records; i++)
-		if (get_record(&j->s, d->size, &c, err) < 0)
+	for (uint64_t i = 0; i < j->records; i++) {
+		if (get_record(&j->s, d->size, &record, err) < 0)
 			return -1;
+		if (fits > 0 && !record.c.fill)
+			fits = page_fits(d, &record, err);
+		if (fits < 0)
+			return -1;
+	}
 	if (EVP_DigestFinal_ex(j->s.sha, digest, NULL) != 1)
 		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", path);
 	if (prep_file_pread(j->s.fd, head, DIGEST_SIZE, j->s.off, path, err) < 0)
 		return -1;
 	if (memcmp(head, digest, DIGEST_SIZE) != 0)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", path);
-	if (digest_samples(d, sample, samples, digest, err) < 0)
+	if (digest_witnesses(d, w, n, digest, err) < 0)
 		return -1;
-	if (memcmp(want, digest, DIGEST_SIZE) == 0)
-		return 0;
-other:
-	return prep_fail(err, PREP_EREFUSED,
-			 "%s: holds an unfinished change to another image than %s: move it away if the image was replaced on purpose",
-			 path, d->name);
+	return fits && memcmp(want, digest, DIGEST_SIZE) == 0;
+}
+
+/* Open a journal, check all of it, and that it is for disk d. */
+static int open_journal(struct journal *j, const char *path, struct prep_disk *d, struct prep_err *err)
+{
+	struct witness *w = calloc(WITNESSES_MAX, sizeof *w);
+	int r;
+
+	j->s = (struct stream){ .fd = open(path, O_RDONLY | O_CLOEXEC), .name = path };
+	if (w == NULL)
+		r = prep_fail_nomem(err);
+	else if (j->s.fd < 0)
+		r = prep_fail_errno(err, "%s: cannot read", path);
+	else
+		r = sha_start(&j->s.sha, err);
+	if (r == 0)
+		r = read_journal(j, d, w, err);
+	free(w);
+	if (r == 0)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: holds an unfinished change to another image than %s, or another version of it: move it away if the image was replaced on purpose",
+				 path, d->name);
+	return r < 0 ? -1 : 0;
 }
 
 static void close_journal(struct journal *j)
@@ -280,17 +388,18 @@ static int apply_fill(struct prep_disk *d, const struct prep_overlay_change *c, 
 static int apply_journal(struct journal *j, struct prep_disk *d, uint64_t *zeroed,
 			 const struct prep_progress *progress, struct prep_err *err)
 {
-	struct prep_overlay_change c;
+	struct record record;
+	const struct prep_overlay_change *c = &record.c;
 
 	j->s.off = j->first;
 	*zeroed = 0;
 	for (uint64_t i = 0; i < j->records; i++) {
-		if (get_record(&j->s, d->size, &c, err) < 0)
+		if (get_record(&j->s, d->size, &record, err) < 0)
 			return -1;
-		if (c.fill ? apply_fill(d, &c, zeroed, err) < 0
-			   : prep_disk_write(d, c.page, (size_t)c.len, c.off, err) < 0)
+		if (c->fill ? apply_fill(d, c, zeroed, err) < 0
+			   : prep_disk_write(d, c->page, (size_t)c->len, c->off, err) < 0)
 			return -1;
-		if (prep_progress(progress, "writing", c.off + c.len, d->size, err) < 0)
+		if (prep_progress(progress, "writing", c->off + c->len, d->size, err) < 0)
 			return -1;
 	}
 	if (prep_disk_flush(d, err) < 0)

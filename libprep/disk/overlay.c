@@ -19,10 +19,10 @@ struct leaf {
 	uint32_t slot[LEAF_PAGES];
 };
 
-/* A range of one byte, or of what the base holds from `from` on. */
+/* A range of one byte, or of what a disk (the base or another) holds from `from` on. */
 struct range {
 	uint64_t off, end;
-	bool copy;
+	struct prep_disk *source; /* NULL: one byte */
 	uint8_t byte;
 	uint64_t from;
 };
@@ -42,6 +42,9 @@ struct overlay {
 	/* Fills and copies: ascending, never overlapping. A page wins over a range. */
 	struct range *range;
 	size_t ranges, range_room;
+
+	struct prep_overlay_guard *guard;
+	size_t guards;
 };
 
 static struct overlay *overlay_of(const struct prep_disk *d)
@@ -160,9 +163,9 @@ static int read_below(struct overlay *o, unsigned char *buf, uint64_t len, uint6
 			const struct range *r = &o->range[i++];
 
 			n = prep_min(n, r->end - off);
-			if (!r->copy)
+			if (r->source == NULL)
 				memset(buf, r->byte, (size_t)n);
-			else if (prep_disk_read(o->base, buf, (size_t)n, r->from + (off - r->off), err) < 0)
+			else if (prep_disk_read(r->source, buf, (size_t)n, r->from + (off - r->off), err) < 0)
 				return -1;
 		} else {
 			if (i < o->ranges)
@@ -286,9 +289,9 @@ static int64_t range_cut(struct overlay *o, uint64_t off, uint64_t end, struct p
 /* Whether b, which begins where a ends, goes on as a does. */
 static bool range_continues(const struct range *a, const struct range *b)
 {
-	if (a->end != b->off || a->copy != b->copy)
+	if (a->end != b->off || a->source != b->source)
 		return false;
-	return a->copy ? a->from + (a->end - a->off) == b->from : a->byte == b->byte;
+	return a->source != NULL ? a->from + (a->end - a->off) == b->from : a->byte == b->byte;
 }
 
 /* Stage a range in place of what was staged there. */
@@ -303,7 +306,8 @@ static int range_add(struct overlay *o, struct range r, struct prep_err *err)
 		const uint64_t from = prep_max(r.off, p * PAGE), to = prep_min(r.end, (p + 1) * PAGE);
 
 		memset(bytes, r.byte, sizeof bytes);
-		if (r.copy && prep_disk_read(o->base, bytes, (size_t)(to - from), r.from + (from - r.off), err) < 0)
+		if (r.source != NULL &&
+		    prep_disk_read(r.source, bytes, (size_t)(to - from), r.from + (from - r.off), err) < 0)
 			return -1;
 		if (slot_write(o, slot_of(o, p), bytes, (size_t)(to - from), (size_t)(from % PAGE), err) < 0)
 			return -1;
@@ -333,7 +337,7 @@ int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uin
 
 	if (check_inside(o, off, len, err) < 0)
 		return -1;
-	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, false, byte, 0 }, err);
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, NULL, byte, 0 }, err);
 }
 
 int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, uint64_t len,
@@ -343,7 +347,17 @@ int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, ui
 
 	if (check_inside(o, off, len, err) < 0 || check_inside(o, from, len, err) < 0)
 		return -1;
-	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, true, 0, from }, err);
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, o->base, 0, from }, err);
+}
+
+int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_disk *from,
+		       struct prep_err *err)
+{
+	struct overlay *o = overlay_of(overlay);
+
+	if (check_inside(o, off, len, err) < 0)
+		return -1;
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, from, 0, off }, err);
 }
 
 /* Copy a part of the base to another; what is zero takes no room there. */
@@ -370,11 +384,11 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 	if (buf == NULL)
 		return prep_fail_nomem(err);
 	for (size_t i = 0; i < o->ranges; i++)
-		total += o->range[i].copy ? o->range[i].end - o->range[i].off : 0;
+		total += o->range[i].source == o->base ? o->range[i].end - o->range[i].off : 0;
 	for (size_t i = 0; i < o->ranges; i++) {
 		const struct range *c = &o->range[i];
 
-		for (uint64_t off = c->off, n; c->copy && off < c->end; off += n) {
+		for (uint64_t off = c->off, n; c->source == o->base && off < c->end; off += n) {
 			n = prep_min(PREP_MIB, c->end - off);
 			if (settle(o->base, off, c->from + (off - c->off), n, buf, err) < 0)
 				goto out;
@@ -386,7 +400,7 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 	if (total > 0 && prep_disk_flush(o->base, err) < 0)
 		goto out;
 	for (size_t i = 0; i < o->ranges; i++)
-		if (!o->range[i].copy)
+		if (o->range[i].source != o->base)
 			o->range[kept++] = o->range[i];
 	o->ranges = kept;
 	r = 0;
@@ -423,7 +437,8 @@ static int overlay_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	struct overlay *o = overlay_of(d);
 	const size_t i = range_at(o, off);
 	const struct range *r = i < o->ranges && o->range[i].off <= off ? &o->range[i] : NULL;
-	const uint64_t base_off = r != NULL && r->copy ? r->from + (off - r->off) : off;
+	const bool moved = r != NULL && r->source != NULL;
+	struct prep_disk *source = moved ? r->source : o->base;
 	uint64_t end;
 
 	if (slot_of(o, off / PAGE) != 0) {
@@ -431,13 +446,13 @@ static int overlay_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 		*ret = (struct prep_extent){ off, end - off, PREP_EXTENT_DATA };
 		return 0;
 	}
-	if (r != NULL && !r->copy && r->byte != 0) {
+	if (r != NULL && r->source == NULL && r->byte != 0) {
 		*ret = (struct prep_extent){ off, r->end - off, PREP_EXTENT_DATA };
 	} else {
 		/* A hole under zeros is still a hole; data under zeros is zeros. */
-		if (o->base->ops->extent(o->base, base_off, ret, err) < 0)
+		if (source->ops->extent(source, moved ? r->from + (off - r->off) : off, ret, err) < 0)
 			return -1;
-		if (r != NULL && !r->copy && ret->kind == PREP_EXTENT_DATA)
+		if (r != NULL && r->source == NULL && ret->kind == PREP_EXTENT_DATA)
 			ret->kind = PREP_EXTENT_ZERO;
 	}
 	end = off + ret->len;
@@ -455,8 +470,8 @@ static bool overlay_backing(struct prep_disk *d, uint64_t off, struct prep_backi
 	const struct range *r = i < o->ranges && o->range[i].off <= off ? &o->range[i] : NULL;
 	uint64_t end;
 
-	if (slot_of(o, off / PAGE) != 0 || (r != NULL && !r->copy) ||
-	    !prep_disk_backing(o->base, r != NULL ? r->from + (off - r->off) : off, ret))
+	if (slot_of(o, off / PAGE) != 0 || (r != NULL && r->source == NULL) ||
+	    !prep_disk_backing(r != NULL ? r->source : o->base, r != NULL ? r->from + (off - r->off) : off, ret))
 		return false;
 	end = off + ret->len;
 	end = r != NULL ? prep_min(end, r->end) : i < o->ranges ? prep_min(end, o->range[i].off) : end;
@@ -488,11 +503,14 @@ int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_ove
 			next = next_page(o, page, limit);
 			ret->off = off;
 			ret->len = prep_min(o->range[i].end, next * PAGE) - off;
-			ret->copy = o->range[i].copy;
-			ret->fill = !ret->copy;
+			ret->copy = o->range[i].source == o->base;
+			ret->fill = o->range[i].source == NULL;
 			ret->byte = o->range[i].byte;
 			ret->from = o->range[i].from + (off - o->range[i].off);
-			return 1;
+			if (ret->copy || ret->fill)
+				return 1;
+			ret->len = prep_min(ret->len, PAGE - off % PAGE);
+			return prep_disk_read(o->range[i].source, ret->page, (size_t)ret->len, ret->from, err) < 0 ? -1 : 1;
 		}
 		limit = i < o->ranges ? (o->range[i].off + PAGE - 1) / PAGE : pages;
 		next = next_page(o, page, limit);
@@ -506,9 +524,36 @@ int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_ove
 	return 0;
 }
 
+int prep_overlay_guard(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_err *err)
+{
+	struct overlay *o = overlay_of(overlay);
+	struct prep_overlay_guard *more;
+
+	if (check_inside(o, off, len, err) < 0)
+		return -1;
+	more = reallocarray(o->guard, o->guards + 1, sizeof *more);
+	if (more == NULL)
+		return prep_fail_nomem(err);
+	o->guard = more;
+	o->guard[o->guards++] = (struct prep_overlay_guard){ off, len };
+	return 0;
+}
+
+const struct prep_overlay_guard *prep_overlay_guards(const struct prep_disk *overlay, size_t *n)
+{
+	*n = overlay_of(overlay)->guards;
+	return overlay_of(overlay)->guard;
+}
+
 uint64_t prep_overlay_page_bytes(const struct prep_disk *overlay)
 {
-	return (uint64_t)overlay_of(overlay)->slots * PAGE;
+	const struct overlay *o = overlay_of(overlay);
+	uint64_t n = (uint64_t)o->slots * PAGE;
+
+	for (size_t i = 0; i < o->ranges; i++)
+		if (o->range[i].source != NULL && o->range[i].source != o->base)
+			n += o->range[i].end - o->range[i].off;
+	return n;
 }
 
 struct prep_disk *prep_overlay_base(const struct prep_disk *overlay)
@@ -530,6 +575,7 @@ static void overlay_close(struct prep_disk *d)
 	free(o->leaf);
 	free(o->tmpdir);
 	free(o->range);
+	free(o->guard);
 	free(o);
 }
 

@@ -41,6 +41,13 @@ int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, ui
 		      struct prep_err *err);
 
 /*
+ * Stage [off, off+len) to hold what `from`, another disk that outlives the overlay,
+ * holds there. Its changes are pages.
+ */
+int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_disk *from,
+		       struct prep_err *err);
+
+/*
  * Carry the staged copies out on the base, which was opened for writing, and
  * make them durable; they are staged no more. Only where nothing refers to
  * their targets yet (free clusters): then a crash afterwards loses nothing.
@@ -51,11 +58,23 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 /* Forget changed pages that hold what would be there without them. */
 int prep_overlay_tidy(struct prep_disk *overlay, struct prep_err *err);
 
+/*
+ * Name bytes of the base that the staged changes depend on and do not touch
+ * (an allocation bitmap whose free clusters are filled). The journal knows the
+ * image by them too: a change is never finished on another version of it.
+ */
+int prep_overlay_guard(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_err *err);
+
+struct prep_overlay_guard {
+	uint64_t off, len;
+};
+const struct prep_overlay_guard *prep_overlay_guards(const struct prep_disk *overlay, size_t *n);
+
 /* The first change at or after off: 1 and *ret, or 0 when there is none. */
 int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_overlay_change *ret,
 			struct prep_err *err);
 
-/* Bytes of changed pages, and the disk underneath. */
+/* Bytes of changes that are pages, and the disk underneath. */
 uint64_t prep_overlay_page_bytes(const struct prep_disk *overlay);
 struct prep_disk *prep_overlay_base(const struct prep_disk *overlay);
 

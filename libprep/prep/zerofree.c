@@ -8,6 +8,7 @@
 #include "libprep/prep/gate.h"
 
 #define LOGFILE_ID 2 /* $LogFile's record */
+#define BITMAP_ID 6  /* $Bitmap's */
 
 struct range {
 	uint64_t off, end; /* of the volume */
@@ -92,22 +93,32 @@ static int collect_slack(struct zerofree *z, const struct prep_fs_stream *s, uin
 	return 0;
 }
 
+/* $Bitmap says what is free: all depends on it. $LogFile is emptied on demand. */
+static int visit_system(struct zerofree *z, const struct prep_fs_stream *s, struct prep_err *err)
+{
+	const bool log = s->id == LOGFILE_ID && z->how->log;
+
+	if ((!log && s->id != BITMAP_ID) || s->name[0] != '\0')
+		return 0;
+	for (size_t i = 0; i < s->runs; i++) {
+		const struct prep_fs_run *r = &s->run[i];
+
+		if (r->off == PREP_FS_HOLE)
+			continue;
+		if (log ? fill(z, r->off, r->len, 0xFF, err) < 0
+			: prep_overlay_guard(z->overlay, z->volume->part->off + r->off, r->len, err) < 0)
+			return -1;
+		z->report->log += log ? r->len : 0;
+	}
+	return 0;
+}
+
 static int visit_stream(void *arg, const struct prep_fs_stream *s, struct prep_err *err)
 {
 	struct zerofree *z = arg;
 
-	if (s->system) {
-		if (s->id != LOGFILE_ID || !z->how->log || s->name[0] != '\0')
-			return 0;
-		for (size_t i = 0; i < s->runs; i++) {
-			if (s->run[i].off == PREP_FS_HOLE)
-				continue;
-			if (fill(z, s->run[i].off, s->run[i].len, 0xFF, err) < 0)
-				return -1;
-			z->report->log += s->run[i].len;
-		}
-		return 0;
-	}
+	if (s->system)
+		return visit_system(z, s, err);
 	/* Compressed and encrypted streams keep other bytes there than the data's own offsets tell. */
 	if (z->how->keep_slack || s->compressed || s->encrypted)
 		return 0;
@@ -126,8 +137,6 @@ static int compare_ranges(const void *a, const void *b)
 
 static int stage_streams(struct zerofree *z, struct prep_fs *fs, struct prep_err *err)
 {
-	if (z->how->keep_slack && !z->how->log)
-		return 0;
 	if (prep_fs_walk(fs, PREP_FS_WALK_DATA, visit_stream, z, err) < 0)
 		return -1;
 	if (z->slacks == 0)

@@ -143,9 +143,9 @@ static void may_be_applied_again(void)
 	leave_journal();
 	saved = check_read(journal(), &len);
 	for (int i = 0; i < 3; i++) {
-		/* part of the change is there already, as a crash may leave it */
+		/* part of the change is there already, as a crash may leave it: whole sectors, of torn pages too */
 		fd = open(image(), O_RDWR);
-		check_write(fd, new + 100000, 4000, 100000);
+		check_write(fd, new + 195 * 512, 8 * 512, 195 * 512);
 		check_write(fd, new + 200001, i * 20000u, 200001);
 		close(fd);
 		fd = check_create("image.prep-journal");
@@ -157,6 +157,22 @@ static void may_be_applied_again(void)
 	}
 	CHECK_DONE(prep_journal_recover(image(), NULL, &err));
 	free(saved);
+}
+
+/* An older or newer state of the image, put back beside the journal: nothing may be finished on it. */
+static void refused_on_another_version(void)
+{
+	unsigned char other[512];
+	int fd;
+
+	leave_journal();
+	memset(other, 0x5A, sizeof other);
+	fd = open(image(), O_RDWR);
+	check_write(fd, other, sizeof other, 196 * 512);
+	close(fd);
+	CHECK_FAILS(prep_journal_recover(image(), NULL, &err), PREP_EREFUSED, "another version");
+	CHECK(access(journal(), F_OK) == 0);
+	unlink(journal());
 }
 
 /* Through a symbolic link and a relative path it is the same journal. */
@@ -303,6 +319,7 @@ int main(void)
 	RUN(commits);
 	RUN(the_next_open_finishes);
 	RUN(may_be_applied_again);
+	RUN(refused_on_another_version);
 	RUN(found_by_any_path);
 	RUN(damaged_journals_change_nothing);
 	RUN(of_another_image);
