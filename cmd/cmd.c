@@ -18,10 +18,9 @@
 #include "libprep/base/spool.h"
 #include "libprep/disk/journal.h"
 #include "libprep/disk/overlay.h"
+#include "libprep/disk/undo_mark.h"
 #include "libprep/prep/scan.h"
 #include "libprep/version.h"
-
-#define VHD_EPOCH 946684800 /* 2000-01-01 00:00 UTC, in seconds since 1970 */
 
 /* Set by signal handlers. */
 static volatile sig_atomic_t interrupted_by, progress_wanted;
@@ -156,8 +155,9 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 	catch_interrupt(SIGHUP);
 	catch(SIGALRM, on_alarm, 0);
 	catch(SIGUSR1, on_usr1, SA_RESTART);
-	/* A reader that left is an error to be told, not a silent death. */
+	/* A reader that left, or a limit on the size of files, is an error to be told, not a silent death. */
 	catch(SIGPIPE, SIG_IGN, 0);
+	catch(SIGXFSZ, SIG_IGN, 0);
 	line.started = now();
 	if (epoch != NULL) {
 		char *end;
@@ -165,7 +165,7 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 
 		if (*epoch == '\0' || *end != '\0')
 			cmd_usage(cmd, "SOURCE_DATE_EPOCH is not a number of seconds: %s", epoch);
-		cmd->time_stamp = t > VHD_EPOCH ? (uint32_t)prep_min(t - VHD_EPOCH, UINT32_MAX) : 0;
+		cmd->time_stamp = t > PREP_VHD_EPOCH ? (uint32_t)prep_min(t - PREP_VHD_EPOCH, UINT32_MAX) : 0;
 	}
 }
 
@@ -326,6 +326,38 @@ bool cmd_is_stdin(const char *path)
 	return path == NULL || strcmp(path, "-") == 0;
 }
 
+/*
+ * A raw disk says nowhere how long it is: a stream that was cut off passes for
+ * a shorter one. Its partition table may tell.
+ */
+static int check_cut_off(struct prep_disk *d, struct prep_err *err)
+{
+	struct prep_err why = PREP_ERR_INIT;
+	struct prep_table table;
+
+	if (strcmp(d->ops->kind, "raw") != 0)
+		return 0;
+	if (prep_table_read(d, &table, &why) == 0) {
+		prep_table_clear(&table);
+		return 0;
+	}
+	return prep_fail(err, why.code, "%s (was the stream cut off?)", why.msg);
+}
+
+int cmd_open_spooled(struct cmd *cmd, const void *head, size_t head_len, struct prep_disk **ret,
+		     struct prep_err *err)
+{
+	const int fd = prep_spool(STDIN_FILENO, head, head_len, cmd->tmpdir, "standard input", &cmd->progress, err);
+
+	if (fd < 0 || prep_disk_open_fd_chain(fd, "standard input", false, 0, &cmd->parents, ret, err) < 0)
+		return -1;
+	if (check_cut_off(*ret, err) == 0)
+		return 0;
+	prep_disk_close(*ret);
+	*ret = NULL;
+	return -1;
+}
+
 static int open_stdin(struct cmd *cmd, struct prep_disk **ret, struct prep_err *err)
 {
 	struct stat st;
@@ -333,15 +365,11 @@ static int open_stdin(struct cmd *cmd, struct prep_disk **ret, struct prep_err *
 
 	if (isatty(STDIN_FILENO))
 		return prep_fail(err, PREP_EUSAGE, "standard input is a terminal: name an image, or pipe one in");
-	if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) {
-		fd = dup(STDIN_FILENO);
-		if (fd < 0)
-			return prep_fail_errno(err, "standard input");
-	} else {
-		fd = prep_spool(STDIN_FILENO, NULL, 0, cmd->tmpdir, "standard input", &cmd->progress, err);
-		if (fd < 0)
-			return -1;
-	}
+	if (fstat(STDIN_FILENO, &st) != 0 || !S_ISREG(st.st_mode))
+		return cmd_open_spooled(cmd, NULL, 0, ret, err);
+	fd = dup(STDIN_FILENO);
+	if (fd < 0)
+		return prep_fail_errno(err, "standard input");
 	return prep_disk_open_fd_chain(fd, "standard input", false, 0, &cmd->parents, ret, err);
 }
 
@@ -378,6 +406,8 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 {
 	struct stat st;
 
+	if (replace && strcmp(path, "-") != 0 && prep_undo_mark_check(path, err) < 0)
+		return -1;
 	if (prep_output_open(path, replace, ret, err) < 0)
 		return -1;
 	if ((cmd_is_stdin(image) ? fstat(STDIN_FILENO, &st) : stat(image, &st)) == 0 && S_ISREG(st.st_mode) &&

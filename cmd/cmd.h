@@ -16,6 +16,7 @@
 #include "libprep/base/output.h"
 #include "libprep/base/progress.h"
 #include "libprep/disk/disk.h"
+#include "libprep/disk/parent.h"
 #include "libprep/disk/export.h"
 #include "libprep/disk/vhd.h"
 #include "libprep/volume/volumes.h"
@@ -113,6 +114,13 @@ int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct pre
 int cmd_refuse_child(const struct cmd *cmd, const struct prep_disk *d, const char *why,
 		     struct prep_err *err);
 
+/*
+ * Spool standard input, of which `head` was read already, and open it. A raw
+ * disk that is shorter than its partitions is PREP_EDAMAGED.
+ */
+int cmd_open_spooled(struct cmd *cmd, const void *head, size_t head_len, struct prep_disk **ret,
+		     struct prep_err *err);
+
 /* Whether path means standard input. */
 bool cmd_is_stdin(const char *path);
 
@@ -144,7 +152,7 @@ int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err
 int cmd_edit_next(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err);
 void cmd_edit_close(struct cmd_edit *edit);
 
-/* Open the output that the options name; refuses to overwrite the input `d` is read from. */
+/* Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. */
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
 		    struct prep_output **ret, struct prep_err *err);
 

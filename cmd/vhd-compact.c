@@ -8,7 +8,6 @@
 
 #include "cmd/cmd.h"
 #include "libprep/base/bytes.h"
-#include "libprep/base/spool.h"
 #include "libprep/disk/vhd.h"
 #include "libprep/disk/vhd_write.h"
 #include "libprep/prep/compact.h"
@@ -17,8 +16,8 @@
 static const char usage[] =
 "Usage: vhd-compact [OPTION]... [IMAGE]\n"
 "Leave out every block of a disk that is all zero; what the guest sees stays the\n"
-"same to the byte. IMAGE is a VHD or a raw disk; without it, or as '-', standard\n"
-"input. The result goes to standard output.\n"
+"same to the byte. IMAGE is a VHD, VHDX or raw disk; without it, or as '-',\n"
+"standard input. The result goes to standard output.\n"
 "\n"
 "  -o, --output FILE      write the result to FILE ('-': standard output)\n"
 "  -i, --in-place         replace IMAGE by the result, when that is complete\n"
@@ -26,7 +25,10 @@ static const char usage[] =
 "      --to FORMAT        dynamic (default), fixed or raw\n"
 "      --block-size N     of a dynamic VHD: 512K to 256M, a power of two\n"
 "                         (default: that of IMAGE, else 2M)\n"
+"      --align N          of a fixed VHD or raw disk: zeros behind the disk make\n"
+"                         its size a multiple of N (Azure: 1M)\n"
 "      --new-id           give the VHD a new unique id and time stamp\n"
+CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
 "  -j, --json             report as JSON\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
@@ -39,13 +41,15 @@ static const char usage[] =
 "\n"
 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 damaged input.\n";
 
-enum { OPT_TO = CMD_OPT_OWN, OPT_BLOCK_SIZE, OPT_NEW_ID };
+enum { OPT_TO = CMD_OPT_OWN, OPT_BLOCK_SIZE, OPT_ALIGN, OPT_NEW_ID };
 
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
 	CMD_LONG_EDIT,
+	CMD_LONG_PARENT,
 	{ "to", required_argument, NULL, OPT_TO },
 	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
+	{ "align", required_argument, NULL, OPT_ALIGN },
 	{ "new-id", no_argument, NULL, OPT_NEW_ID },
 	{ NULL, 0, NULL, 0 },
 };
@@ -55,6 +59,7 @@ struct opts {
 	const char *image;
 	enum prep_format format;
 	uint32_t block_size; /* 0: that of the image */
+	uint64_t align;      /* bytes; 0: none */
 	bool new_id;
 };
 
@@ -68,7 +73,7 @@ struct input {
 
 struct result {
 	struct prep_export_report written;
-	uint64_t blocks_in_disk;
+	uint64_t disk_size;
 	uint64_t file_size, allocated;
 };
 
@@ -82,6 +87,13 @@ static void parse_format(struct opts *o, const char *text)
 		o->format = PREP_FORMAT_RAW;
 	else
 		cmd_usage(&o->cmd, "--to: dynamic, fixed or raw, not %s", text);
+}
+
+static void parse_align(struct opts *o, const char *text)
+{
+	o->align = cmd_number(&o->cmd, "--align", text);
+	if (o->align == 0 || o->align % PREP_VHD_SECTOR != 0 || o->align > PREP_GIB)
+		cmd_usage(&o->cmd, "--align: a multiple of 512 up to 1G, not %s", text);
 }
 
 static void parse(struct opts *o, int argc, char **argv)
@@ -98,6 +110,9 @@ static void parse(struct opts *o, int argc, char **argv)
 		case OPT_BLOCK_SIZE:
 			o->block_size = cmd_block_size(&o->cmd, optarg);
 			break;
+		case OPT_ALIGN:
+			parse_align(o, optarg);
+			break;
 		case OPT_NEW_ID:
 			o->new_id = true;
 			break;
@@ -110,6 +125,8 @@ static void parse(struct opts *o, int argc, char **argv)
 	o->image = argv[optind];
 	if (o->block_size != 0 && o->format != PREP_FORMAT_DYNAMIC)
 		cmd_usage(&o->cmd, "--block-size is for dynamic disks");
+	if (o->align != 0 && o->format == PREP_FORMAT_DYNAMIC)
+		cmd_usage(&o->cmd, "--align is for fixed and raw disks");
 	cmd_check_edit(&o->cmd, o->image);
 }
 
@@ -126,6 +143,7 @@ static int plan(struct opts *o, const struct input *in, struct prep_export *how,
 	}
 	how->format = o->format;
 	how->find_zeros = true;
+	how->align = o->align;
 	if (o->block_size != 0)
 		how->block_size = o->block_size;
 	if (o->new_id)
@@ -148,7 +166,7 @@ static int open_disk(struct opts *o, struct input *in, struct prep_err *err)
 	vhd = prep_vhd_disk_info(in->disk);
 	if (vhd != NULL)
 		in->blocks = vhd->blocks_allocated;
-	return 0;
+	return cmd_refuse_child(&o->cmd, in->disk, "in its place the whole disk would stand, and take more room", err);
 }
 
 /*
@@ -158,32 +176,27 @@ static int open_disk(struct opts *o, struct input *in, struct prep_err *err)
 static int open_input(struct opts *o, const struct prep_output *out, struct input *in,
 		      struct prep_err *err)
 {
-	struct prep_export how;
 	struct stat st;
 	uint8_t *head;
 	size_t head_len;
-	int r, fd;
+	int r;
 
 	if (!cmd_is_stdin(o->image) || isatty(STDIN_FILENO) ||
 	    (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) || out == NULL ||
 	    !prep_output_seekable(out) || o->format != PREP_FORMAT_DYNAMIC)
 		return open_disk(o, in, err);
-	r = prep_vhd_stream_open(STDIN_FILENO, "standard input", &in->stream, &head, &head_len, err);
+	r = prep_vhd_stream_open(STDIN_FILENO, "standard input", o->block_size, &in->stream, &head, &head_len, err);
 	if (r < 0)
 		return -1;
 	if (r == 0) {
-		fd = prep_spool(STDIN_FILENO, head, head_len, o->cmd.tmpdir, "standard input", &o->cmd.progress,
-				err);
+		r = cmd_open_spooled(&o->cmd, head, head_len, &in->disk, err);
 		free(head);
-		return fd < 0 ? -1 : prep_disk_open_fd(fd, "standard input", 0, &in->disk, err);
+		if (r < 0)
+			return -1;
+		cmd_notes(&o->cmd, &in->disk->notes);
+		return 0;
 	}
 	in->blocks = prep_vhd_stream_blocks(in->stream);
-	if (plan(o, in, &how, err) < 0)
-		return -1;
-	if (!prep_compact_streams(in->stream, out, &how))
-		return prep_fail(err, PREP_EUSAGE,
-				 "--block-size %u is larger than the blocks of the piped disk (%u): compact it from a file",
-				 how.block_size, prep_vhd_stream_header(in->stream)->block_size);
 	return 0;
 }
 
@@ -246,8 +259,9 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 	FILE *f = cmd_report(&o->cmd);
 
 	if (o->cmd.json) {
-		cmd_print_json(&o->cmd, json_pack("{s:s*, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		cmd_print_json(&o->cmd, json_pack("{s:s*, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 			"image", o->image, "format", names[how->format], "dry_run", o->cmd.dry_run,
+			"disk_size", (json_int_t)res->disk_size,
 			"size_before", (json_int_t)in->file_size, "allocated_before", (json_int_t)in->allocated,
 			"blocks_before", (json_int_t)in->blocks,
 			"size_after", (json_int_t)res->file_size, "allocated_after", (json_int_t)res->allocated,
@@ -265,6 +279,8 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 	fprintf(f, "%s %s", o->cmd.dry_run ? "would become at most" : "became", cmd_size(res->file_size));
 	if (how->format == PREP_FORMAT_DYNAMIC)
 		fprintf(f, ", %" PRIu64 " blocks of %s", res->written.blocks, cmd_size(how->block_size));
+	if (o->align != 0)
+		fprintf(f, ", a disk of %" PRIu64 " bytes", res->disk_size);
 	if (!o->cmd.dry_run && res->allocated < res->file_size)
 		fprintf(f, " (%s on the host)", cmd_size(res->allocated));
 	if (!o->cmd.dry_run && o->cmd.verbose)
@@ -286,8 +302,11 @@ static int run(struct opts *o, struct prep_err *err)
 		     : cmd_open_output(&o->cmd, o->cmd.output != NULL ? o->cmd.output : "-", o->cmd.force, o->image,
 				       &out, err)) < 0)
 		return -1;
-	if (open_input(o, out, &in, err) == 0 && plan(o, &in, &how, err) == 0)
+	if (open_input(o, out, &in, err) == 0 && plan(o, &in, &how, err) == 0) {
+		res.disk_size = in.disk != NULL ? prep_export_size(in.disk, &how)
+						: prep_vhd_stream_footer(in.stream)->current_size;
 		r = o->cmd.dry_run ? dry_run(o, &in, &how, &res, err) : compact(o, &in, &how, out, &res, err);
+	}
 	if (r == 0)
 		report(o, &in, &how, &res);
 	prep_vhd_stream_close(in.stream);

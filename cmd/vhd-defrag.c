@@ -10,7 +10,7 @@
 static const char usage[] =
 "Usage: vhd-defrag [OPTION]... [IMAGE]\n"
 "Move clusters of the NTFS volumes of a disk so that vhd-compact leaves the\n"
-"fewest blocks. IMAGE is a VHD or a raw disk; without it, or as '-', standard\n"
+"fewest blocks. IMAGE is a VHD, VHDX or raw disk; without it, or as '-', standard\n"
 "input. The result, in the same format, goes to standard output.\n"
 "\n"
 "      --goal GOAL        blocks (default): empty as many blocks as can be, by\n"
@@ -24,6 +24,7 @@ static const char usage[] =
 "  -o, --output FILE      write the result to FILE ('-': standard output)\n"
 "  -i, --in-place         change IMAGE itself: all of it or nothing\n"
 "  -n, --dry-run          only tell what would be gained\n"
+CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
 "  -j, --json             report as JSON\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
@@ -42,6 +43,7 @@ enum { OPT_GOAL = CMD_OPT_OWN, OPT_BUDGET, OPT_BLOCK_SIZE, OPT_VOLUME };
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
 	CMD_LONG_EDIT,
+	CMD_LONG_PARENT,
 	{ "goal", required_argument, NULL, OPT_GOAL },
 	{ "budget", required_argument, NULL, OPT_BUDGET },
 	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
@@ -167,12 +169,10 @@ static void add_run(struct prep_defrag_report *rep, const struct prep_defrag_rep
 static int defrag(struct opts *o, struct cmd_edit *edit, struct prep_defrag_report *rep,
 		  struct prep_err *err)
 {
-	const struct prep_vhd_info *vhd = prep_vhd_disk_info(edit->disk);
 	struct prep_defrag_report first;
 
 	if (o->how.block_size == 0)
-		o->how.block_size = vhd != NULL && vhd->footer.type == PREP_VHD_DYNAMIC ? vhd->header.block_size
-											: PREP_VHD_BLOCK_SIZE_DEFAULT;
+		o->how.block_size = prep_vhd_block_size(edit->disk);
 	if (!o->files)
 		return prep_defrag(edit->volumes, edit->overlay, &o->how, rep, &o->cmd.progress, err);
 	o->how.goal = PREP_DEFRAG_FILES;
@@ -192,6 +192,8 @@ static int run(struct opts *o, struct prep_err *err)
 	struct cmd_edit edit;
 	int r = cmd_edit_open(&o->cmd, o->image, &edit, err);
 
+	if (r == 0)
+		r = cmd_refuse_child(&o->cmd, edit.disk, "what is moved would be in it twice, and make it larger", err);
 	if (r == 0)
 		r = defrag(o, &edit, &rep, err);
 	if (r == 0)

@@ -8,12 +8,15 @@
 
 #include "cmd/cmd.h"
 #include "cmd/map.h"
+#include "libprep/disk/undo_mark.h"
+#include "libprep/disk/vhdx.h"
 #include "libprep/prep/inspect.h"
 
 static const char usage[] =
 "Usage: vhd-info [OPTION]... IMAGE...\n"
 "Tell what each disk image is and holds, and what vhd-rmfile, vhd-zerofree and\n"
-"vhd-compact would gain on it. IMAGE is a VHD or a raw disk, '-' standard input.\n"
+"vhd-compact would gain on it. IMAGE is a VHD, VHDX or raw disk, '-' standard\n"
+"input.\n"
 "\n"
 "      --check            check the file systems: every cluster, record and name;\n"
 "                         exit status 4 when damage is found\n"
@@ -21,6 +24,7 @@ static const char usage[] =
 "                         only that tells\n"
 "      --map              draw the disk, one cell for each block\n"
 "      --svg FILE         draw it into FILE as an SVG picture\n"
+CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
 "  -j, --json             report as JSON: an array where there are several images\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
@@ -37,6 +41,7 @@ enum { OPT_CHECK = CMD_OPT_OWN, OPT_QUICK, OPT_MAP, OPT_SVG };
 
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
+	CMD_LONG_PARENT,
 	{ "check", no_argument, NULL, OPT_CHECK },
 	{ "quick", no_argument, NULL, OPT_QUICK },
 	{ "map", no_argument, NULL, OPT_MAP },
@@ -55,8 +60,12 @@ struct opts {
 /* All that is known of one image. */
 struct image {
 	const char *path;
+	bool piped;                      /* path is no path */
 	struct prep_disk *disk;
-	const struct prep_vhd_info *vhd; /* NULL: raw */
+	const struct prep_vhd_info *vhd; /* NULL: a VHDX, or raw */
+	const struct prep_vhdx_info *vhdx; /* NULL: a VHD, or raw */
+	uint64_t own;                    /* of a differencing VHD: bytes that it holds itself */
+	struct prep_undo_mark undo;      /* path NULL: no undo disk stands on it */
 	uint64_t file_size, allocated;   /* of the host's file; 0 where there is none */
 	uint32_t partial, hidden;        /* blocks whose sector bitmap has clear bits; over data */
 	struct prep_inspect in;
@@ -124,7 +133,7 @@ static const char *tag(const char raw[4], char text[5])
 
 static const char *time_text(uint32_t stamp, char text[24])
 {
-	const time_t t = (time_t)stamp + 946684800; /* 2000-01-01 */
+	const time_t t = (time_t)stamp + PREP_VHD_EPOCH;
 	struct tm tm;
 
 	gmtime_r(&t, &tm);
@@ -148,23 +157,75 @@ static uint64_t blocks_zerofree(const struct prep_inspect *in)
 	return in->count[PREP_BLOCK_PARTLY] + in->count[PREP_BLOCK_FULL];
 }
 
+/* What a disk is, in words. */
+static const char *format_name(const struct prep_disk *d)
+{
+	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
+	const struct prep_vhdx_info *vhdx = prep_vhdx_disk_info(d);
+
+	if (vhd != NULL)
+		return d->differencing ? "differencing VHD" : vhd->footer.type == PREP_VHD_FIXED ? "fixed VHD"
+												   : "dynamic VHD";
+	if (vhdx != NULL)
+		return d->differencing ? "differencing VHDX" : vhdx->fixed ? "fixed VHDX" : "dynamic VHDX";
+	return "raw disk";
+}
+
+static void print_blocks(const struct image *im, uint64_t allocated, uint64_t block_size)
+{
+	printf("  blocks:      %" PRIu64 " of %" PRIu64 " allocated, %s each", allocated,
+	       (im->disk->size + block_size - 1) / block_size, cmd_size(block_size));
+	if (im->own > 0)
+		printf("; %s its own", cmd_size(im->own));
+	putchar('\n');
+}
+
+static void print_parents(const struct opts *o, const struct image *im)
+{
+	uint8_t raw[16];
+	char id[37];
+
+	for (const struct prep_disk *p = im->disk->parent; p != NULL; p = p->parent) {
+		printf("%s%s, %s", p == im->disk->parent ? "  parent:      " : "               ", p->name, format_name(p));
+		if (o->cmd.verbose && prep_disk_id(p, raw))
+			printf(", id %s", guid(raw, false, id));
+		putchar('\n');
+	}
+	if (im->undo.path != NULL)
+		printf("  undo disk:   %s\n", im->undo.path);
+}
+
+static void print_vhdx(const struct opts *o, const struct image *im)
+{
+	const struct prep_vhdx_info *x = im->vhdx;
+	char id[37];
+
+	print_blocks(im, x->blocks_allocated, x->block_size);
+	if (o->cmd.verbose || im->disk->sector_size != 512)
+		printf("  sectors:     %u bytes, physical %u\n", im->disk->sector_size, x->physical_sector_size);
+	printf("  id:          %s\n", guid(x->id, false, id));
+	if (o->cmd.verbose)
+		printf("  disk id:     %s\n", guid(x->disk_id, false, id));
+	printf("  creator:     %s\n", x->creator);
+}
+
 static void print_format(const struct opts *o, const struct image *im)
 {
 	const struct prep_vhd_footer *f;
 	char id[37], creator[5], host[5], when[24];
 
-	printf("%s: %s\n", im->path, im->vhd == NULL ? "raw disk"
-		: im->vhd->footer.type == PREP_VHD_FIXED ? "fixed VHD" : "dynamic VHD");
+	printf("%s: %s\n", im->path, format_name(im->disk));
 	printf("  size:        %s (%" PRIu64 " bytes)\n", cmd_size(im->disk->size), im->disk->size);
 	if (im->file_size != 0)
 		printf("  file:        %s, %s on the host\n", cmd_size(im->file_size), cmd_size(im->allocated));
+	print_parents(o, im);
+	if (im->vhdx != NULL)
+		print_vhdx(o, im);
 	if (im->vhd == NULL)
 		return;
 	f = &im->vhd->footer;
-	if (f->type == PREP_VHD_DYNAMIC)
-		printf("  blocks:      %u of %" PRIu64 " allocated, %s each\n", im->vhd->blocks_allocated,
-		       (im->disk->size + im->vhd->header.block_size - 1) / im->vhd->header.block_size,
-		       cmd_size(im->vhd->header.block_size));
+	if (f->type != PREP_VHD_FIXED)
+		print_blocks(im, im->vhd->blocks_allocated, im->vhd->header.block_size);
 	printf("  id:          %s\n", guid(f->id, false, id));
 	printf("  creator:     %s %u.%u on %s, %s\n", tag(f->creator, creator), f->creator_version >> 16,
 	       f->creator_version & 0xFFFF, tag(f->host_os, host), time_text(f->time_stamp, when));
@@ -286,6 +347,49 @@ static json_t *int_or_null(bool known, uint64_t n)
 	return known ? json_integer((json_int_t)n) : json_null();
 }
 
+/* The paths by which a differencing disk names its parent. */
+static json_t *names_json(const struct prep_parent_ref *ref)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < ref->n; i++)
+		json_array_append_new(a, json_string(ref->name[i]));
+	return a;
+}
+
+static json_t *vhdx_json(const struct image *im)
+{
+	const struct prep_vhdx_info *x = im->vhdx;
+	char id[37], disk_id[37];
+	json_t *j;
+
+	if (x == NULL)
+		return json_null();
+	j = json_pack("{s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I}", "id", guid(x->id, false, id), "disk_id",
+		      guid(x->disk_id, false, disk_id), "creator", x->creator, "fixed", x->fixed, "differencing",
+		      im->disk->differencing, "block_size", (json_int_t)x->block_size, "blocks_allocated",
+		      (json_int_t)x->blocks_allocated, "sector_size", (json_int_t)im->disk->sector_size,
+		      "physical_sector_size", (json_int_t)x->physical_sector_size);
+	if (im->disk->differencing) {
+		json_object_set_new(j, "parent_id", json_string(guid(x->parent.id, false, id)));
+		json_object_set_new(j, "parent_names", names_json(&x->parent));
+	}
+	return j;
+}
+
+/* The disks behind a differencing one, nearest first. */
+static json_t *parents_json(const struct image *im)
+{
+	json_t *a = json_array();
+	uint8_t raw[16];
+	char id[37];
+
+	for (const struct prep_disk *p = im->disk->parent; p != NULL; p = p->parent)
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s}", "path", p->name, "id",
+			prep_disk_id(p, raw) ? guid(raw, false, id) : "", "kind", p->ops->kind));
+	return a;
+}
+
 static json_t *vhd_json(const struct image *im)
 {
 	const struct prep_vhd_footer *f;
@@ -301,9 +405,16 @@ static json_t *vhd_json(const struct image *im)
 		      (int)f->heads, (int)f->sectors, "geometry_size", (json_int_t)prep_vhd_geometry_size(f),
 		      "original_size", (json_int_t)f->original_size, "saved_state", f->saved_state == 1,
 		      "footer_recovered", im->vhd->footer_recovered);
-	if (f->type == PREP_VHD_DYNAMIC) {
+	if (f->type != PREP_VHD_FIXED) {
 		json_object_set_new(j, "block_size", json_integer(im->vhd->header.block_size));
 		json_object_set_new(j, "blocks_allocated", json_integer(im->vhd->blocks_allocated));
+	}
+	if (f->type == PREP_VHD_DIFFERENCING) {
+		json_object_set_new(j, "own_bytes", json_integer((json_int_t)im->own));
+		json_object_set_new(j, "parent_id", json_string(guid(im->vhd->parent.id, false, id)));
+		json_object_set_new(j, "parent_names", names_json(&im->vhd->parent));
+	}
+	if (f->type == PREP_VHD_DYNAMIC) {
 		json_object_set_new(j, "blocks_with_partial_bitmap", json_integer(im->partial));
 		json_object_set_new(j, "blocks_with_hidden_data", json_integer(im->hidden));
 	}
@@ -399,18 +510,44 @@ static json_t *image_json(const struct opts *o, const struct image *im)
 			(json_int_t)in->count[PREP_BLOCK_PARTLY], "full", (json_int_t)in->count[PREP_BLOCK_FULL],
 			"after_compact", (json_int_t)blocks_compact(in), "after_zerofree",
 			(json_int_t)blocks_zerofree(in));
-	return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:s, s:s*, s:b, s:o, s:o, s:o}", "image", im->path,
+	return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:s?, s:s, s:s*, s:b, s:o, s:o, s:o}", "image", im->path,
 			 "format", im->disk->ops->kind, "virtual_size", (json_int_t)im->disk->size,
 			 "file_size", int_or_null(im->file_size != 0, im->file_size),
-			 "allocated", int_or_null(im->file_size != 0, im->allocated), "vhd", vhd_json(im), "table",
+			 "allocated", int_or_null(im->file_size != 0, im->allocated), "vhd", vhd_json(im), "vhdx",
+			 vhdx_json(im), "parents", parents_json(im), "undo_disk", im->undo.path, "table",
 			 scheme_name(in->volumes->table.scheme), "refusal",
 			 in->volumes->table.refusal[0] != '\0' ? in->volumes->table.refusal : NULL, "damaged",
 			 in->damaged, "volumes", volumes, "blocks", blocks, "warnings", notes_json(&im->disk->notes));
 }
 
+/* What a differencing VHD holds itself. */
+static int add_own(struct image *im, struct prep_err *err)
+{
+	uint64_t start, len;
+	int r;
+
+	for (uint64_t off = 0; (r = prep_vhd_next_own(im->disk, off, &start, &len, err)) > 0; off = start + len)
+		im->own += len;
+	return r;
+}
+
+/* What there is to tell before anything in the disk is looked at. */
+static int look_at_format(const struct opts *o, struct image *im, struct prep_err *err)
+{
+	im->vhd = prep_vhd_disk_info(im->disk);
+	im->vhdx = prep_vhdx_disk_info(im->disk);
+	if (!im->piped && prep_undo_mark_read(im->path, &im->undo, err) < 0)
+		return -1;
+	if (im->vhd == NULL || o->quick)
+		return 0;
+	if (im->disk->differencing && add_own(im, err) < 0)
+		return -1;
+	return prep_vhd_check_bitmaps(im->disk, &im->partial, &im->hidden, err);
+}
+
 static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 {
-	struct image im = { .path = cmd_is_stdin(path) ? "standard input" : path };
+	struct image im = { .path = cmd_is_stdin(path) ? "standard input" : path, .piped = cmd_is_stdin(path) };
 	struct stat st;
 	int r = cmd_open_image(&o->cmd, path, 0, &im.disk, err);
 
@@ -420,12 +557,11 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 		im.file_size = (uint64_t)st.st_size;
 		im.allocated = (uint64_t)st.st_blocks * 512;
 	}
-	im.vhd = prep_vhd_disk_info(im.disk);
-	if (im.vhd != NULL && !o->quick)
-		r = prep_vhd_check_bitmaps(im.disk, &im.partial, &im.hidden, err);
+	r = look_at_format(o, &im, err);
 	if (r == 0)
 		r = prep_inspect(im.disk, o->quick, &im.in, &o->cmd.progress, err);
 	if (r < 0) {
+		prep_undo_mark_clear(&im.undo);
 		prep_disk_close(im.disk);
 		return -1;
 	}
@@ -439,6 +575,7 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 	if (r == 0 && o->check && im.in.damaged)
 		r = prep_fail(err, PREP_EDAMAGED, "%s: damage found", im.path);
 	prep_inspect_clear(&im.in);
+	prep_undo_mark_clear(&im.undo);
 	prep_disk_close(im.disk);
 	return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* vhd-rmfile: remove files from a disk's NTFS volumes. */
+/* vhd-rmfile: remove files from a disk's file systems. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +9,10 @@
 
 static const char usage[] =
 "Usage: vhd-rmfile [OPTION]... IMAGE [PATH]...\n"
-"Remove files from the NTFS volumes of a disk. IMAGE is a VHD or a raw disk, '-'\n"
-"standard input. PATH is absolute, with / or \\, in any case; * and ? stand for\n"
-"any part of a name. The result, in the same format, goes to standard output.\n"
+"Remove files from the NTFS, FAT and exFAT volumes of a disk. IMAGE is a VHD,\n"
+"VHDX or raw disk, '-' standard input. PATH is absolute, with / or \\, in any\n"
+"case; * and ? stand for any part of a name. The result, in the same format,\n"
+"goes to standard output.\n"
 "\n"
 "  -r, --recursive        remove folders with all they hold\n"
 "      --preset NAME      remove what a gold image does not need: pagefile,\n"
@@ -20,10 +21,11 @@ static const char usage[] =
 "      --list             only list what is found, with sizes; without PATH and\n"
 "                         --preset, what every preset would find\n"
 "      --ignore-missing   a PATH that matches nothing is no error\n"
-"      --volume N         only partition N (default: every NTFS volume)\n"
+"      --volume N         only partition N (default: every volume)\n"
 "  -o, --output FILE      write the result to FILE ('-': standard output)\n"
 "  -i, --in-place         change IMAGE itself: all of it or nothing\n"
 "  -n, --dry-run          do all but write: tell what would be removed\n"
+CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
 "  -j, --json             report as JSON\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
@@ -42,6 +44,7 @@ enum { OPT_PRESET = CMD_OPT_OWN, OPT_LIST, OPT_IGNORE_MISSING, OPT_VOLUME };
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
 	CMD_LONG_EDIT,
+	CMD_LONG_PARENT,
 	{ "recursive", no_argument, NULL, 'r' },
 	{ "preset", required_argument, NULL, OPT_PRESET },
 	{ "list", no_argument, NULL, OPT_LIST },

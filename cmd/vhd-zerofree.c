@@ -7,17 +7,18 @@
 
 static const char usage[] =
 "Usage: vhd-zerofree [OPTION]... [IMAGE]\n"
-"Zero every free cluster of the NTFS volumes of a disk, and the bytes behind the\n"
-"data of files, so that vhd-compact can drop them. IMAGE is a VHD or a raw disk;\n"
-"without it, or as '-', standard input. The result, in the same format, goes to\n"
-"standard output.\n"
+"Zero every free cluster of the NTFS, FAT and exFAT volumes of a disk, and the\n"
+"bytes behind the data of files, so that vhd-compact can drop them. IMAGE is a\n"
+"VHD, VHDX or raw disk; without it, or as '-', standard input. The result, in\n"
+"the same format, goes to standard output.\n"
 "\n"
 "  -o, --output FILE      write the result to FILE ('-': standard output)\n"
 "  -i, --in-place         change IMAGE itself: all of it or nothing\n"
 "  -n, --dry-run          only tell what would be zeroed\n"
-"      --volume N         only partition N (default: every NTFS volume)\n"
+"      --volume N         only partition N (default: every volume)\n"
 "      --keep-slack       leave the bytes behind files' data as they are\n"
 "      --log              empty the NTFS log ($LogFile) as well\n"
+CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
 "  -j, --json             report as JSON\n"
 "  -p, --progress         show progress although standard error is no terminal\n"
@@ -36,6 +37,7 @@ enum { OPT_VOLUME = CMD_OPT_OWN, OPT_KEEP_SLACK, OPT_LOG };
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
 	CMD_LONG_EDIT,
+	CMD_LONG_PARENT,
 	{ "volume", required_argument, NULL, OPT_VOLUME },
 	{ "keep-slack", no_argument, NULL, OPT_KEEP_SLACK },
 	{ "log", no_argument, NULL, OPT_LOG },
@@ -141,6 +143,8 @@ static int run(struct opts *o, struct prep_err *err)
 	struct cmd_edit edit;
 	int r = cmd_edit_open(&o->cmd, o->image, &edit, err);
 
+	if (r == 0)
+		r = cmd_refuse_child(&o->cmd, edit.disk, "zeros over its parent's data would make it larger", err);
 	if (r == 0)
 		r = prep_zerofree(edit.volumes, edit.overlay, &o->how, &rep, &o->cmd.progress, err);
 	if (r == 0)

@@ -84,9 +84,9 @@ block_data() {
 	echo $(($(be "$1" "$(bat_entry "$1" "$2")" 4) * 512 + bitmap))
 }
 
-# The number of table entries in use.
+# The number of table entries in use, no two of which are alike: od may leave out what repeats itself.
 count_blocks() {
-	od -An -v -tx4 -w4 --endian=big -j "$(be "$1" 528 8)" -N $(($(be "$1" 540 4) * 4)) "$1" | grep -cv ffffffff || true
+	od -An -tx4 -w4 --endian=big -j "$(be "$1" 528 8)" -N $(($(be "$1" 540 4) * 4)) "$1" | grep -cv 'ffffffff\|\*' || true
 }
 
 ## NTFS: a volume that is a file of its own, with records of 1 KiB and an $MFT whose start is in one piece
@@ -129,6 +129,18 @@ first_cluster() {
 	at=$(runs "$1" "$2")
 	head=$(le "$1" "$at" 1)
 	le "$1" $((at + 1 + (head & 15))) $((head >> 4))
+}
+
+# poke_first_cluster FILE OFFSET CLUSTER: lead its first run elsewhere.
+poke_first_cluster() {
+	local at head i hex= n=$3
+	at=$(runs "$1" "$2")
+	head=$(le "$1" "$at" 1)
+	for ((i = 0; i < head >> 4; i++)); do
+		hex+=$(printf %02x $((n & 255)))
+		n=$((n >> 8))
+	done
+	poke "$1" $((at + 1 + (head & 15))) "$hex"
 }
 
 # The record number of a path.

@@ -117,7 +117,7 @@ static int gather(struct export *x, uint64_t off, uint64_t end, uint64_t *ret, s
 			return -1;
 		if (e.len >= WORTH_A_CALL &&
 		    (e.kind != PREP_EXTENT_DATA ||
-		     (!x->how->find_zeros && prep_disk_backing(x->d, e.off, &from))))
+		     (!x->how->find_zeros && prep_disk_backing(x->d, e.off, &from) && from.len >= WORTH_A_CALL)))
 			break;
 		n += e.len;
 	}
@@ -139,7 +139,8 @@ static int put_range(struct export *x, uint64_t off, uint64_t end, struct prep_e
 			if (put_read(x, off, (size_t)n, err) < 0)
 				return -1;
 		} else {
-			if (prep_disk_extent(x->d, off, end, &e, err) < 0)
+			/* Not to the end: where data is in many pieces they would be walked again from each. */
+			if (prep_disk_extent(x->d, off, prep_min(end, off + 16 * BUFFER), &e, err) < 0)
 				return -1;
 			n = e.len;
 			if (e.kind != PREP_EXTENT_DATA) {
@@ -149,7 +150,7 @@ static int put_range(struct export *x, uint64_t off, uint64_t end, struct prep_e
 				if (!prep_disk_backing(x->d, off, &from))
 					return prep_fail(err, PREP_EDAMAGED, "%s: changed while it was being read",
 							 x->d->name);
-				n = prep_min(prep_min(from.len, n), 16 * BUFFER);
+				n = prep_min(from.len, n);
 				if (put_copy(x, &from, n, err) < 0)
 					return -1;
 			}

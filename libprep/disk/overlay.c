@@ -279,7 +279,8 @@ static int64_t range_cut(struct overlay *o, uint64_t off, uint64_t end, struct p
 	}
 	for (gone = i; gone < o->ranges && o->range[gone].end <= end; gone++)
 		;
-	memmove(o->range + i, o->range + gone, (o->ranges - gone) * sizeof *o->range);
+	if (gone > i)
+		memmove(o->range + i, o->range + gone, (o->ranges - gone) * sizeof *o->range);
 	o->ranges -= gone - i;
 	if (i < o->ranges && o->range[i].off < end)
 		o->range[i] = range_tail(o->range[i], end);

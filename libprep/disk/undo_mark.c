@@ -165,10 +165,14 @@ int prep_undo_mark_check(const char *base, struct prep_err *err)
 	else if (mark.committing)
 		r = prep_fail(err, PREP_EREFUSED,
 			      "%s: a commit of its undo disk %s was cut off: run 'vhd-undo commit' again", base, mark.path);
+	else if (gone)
+		r = prep_fail(err, PREP_EREFUSED,
+			      "%s: marked as the base of the undo disk %s, which is not there: 'vhd-undo discard --parent %s %s' lifts the mark",
+			      base, mark.path, base, mark.path);
 	else
 		r = prep_fail(err, PREP_EREFUSED,
-			      "%s: the undo disk %s%s stands on it: 'vhd-undo commit' or 'vhd-undo discard' first", base,
-			      mark.path, gone ? " (which is not there now)" : "");
+			      "%s: the undo disk %s stands on it: 'vhd-undo commit' or 'vhd-undo discard' first", base,
+			      mark.path);
 	prep_undo_mark_clear(&mark);
 	return r;
 }

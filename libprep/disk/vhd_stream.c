@@ -82,7 +82,8 @@ static int take_bat(struct prep_vhd_stream *s, const uint8_t *bat, uint64_t fron
 }
 
 /* 1 when the stream can be read block by block, 0 when not. */
-static int read_front(struct prep_vhd_stream *s, uint8_t **head, size_t *len, struct prep_err *err)
+static int read_front(struct prep_vhd_stream *s, uint32_t block_size, uint8_t **head, size_t *len,
+		      struct prep_err *err)
 {
 	uint64_t header_end, bat_end;
 	int r = fill_head(s, head, len, PREP_VHD_FOOTER_SIZE, err);
@@ -103,7 +104,7 @@ static int read_front(struct prep_vhd_stream *s, uint8_t **head, size_t *len, st
 				 (unsigned long long)s->footer.data_offset);
 	if (prep_vhd_header_check(&s->footer, &s->header, s->name, err) < 0)
 		return -1;
-	if (s->header.bat_offset < header_end || s->header.bat_offset > PREP_MIB)
+	if (s->header.block_size < block_size || s->header.bat_offset < header_end || s->header.bat_offset > PREP_MIB)
 		return 0;
 	bat_end = s->header.bat_offset + (uint64_t)s->header.bat_entries * 4;
 	r = fill_head(s, head, len, (size_t)bat_end, err);
@@ -117,8 +118,8 @@ static int read_front(struct prep_vhd_stream *s, uint8_t **head, size_t *len, st
 	return take_bat(s, *head + s->header.bat_offset, bat_end, err);
 }
 
-int prep_vhd_stream_open(int fd, const char *name, struct prep_vhd_stream **ret, uint8_t **head,
-			 size_t *head_len, struct prep_err *err)
+int prep_vhd_stream_open(int fd, const char *name, uint32_t block_size, struct prep_vhd_stream **ret,
+			 uint8_t **head, size_t *head_len, struct prep_err *err)
 {
 	struct prep_vhd_stream *s = calloc(1, sizeof *s);
 	int r;
@@ -133,7 +134,7 @@ int prep_vhd_stream_open(int fd, const char *name, struct prep_vhd_stream **ret,
 	s->fd = fd;
 	/* Fewer switches between the two ends; a refusal does no harm. */
 	fcntl(fd, F_SETPIPE_SZ, (int)PREP_MIB);
-	r = read_front(s, head, head_len, err);
+	r = read_front(s, block_size, head, head_len, err);
 	if (r <= 0) {
 		prep_vhd_stream_close(s);
 		if (r < 0) {

@@ -16,10 +16,11 @@ struct prep_vhd_stream;
  * Start reading from fd, which stays the caller's. Returns 1 and *ret; or 0
  * with what was read so far in *head (the caller frees it; it may be empty)
  * when this is no VHD or not one for streaming: spool it (base/spool.h).
+ * A VHD whose blocks are smaller than block_size is none for streaming either.
  * PREP_EDAMAGED, PREP_EREFUSED as prep_vhd_open.
  */
-int prep_vhd_stream_open(int fd, const char *name, struct prep_vhd_stream **ret, uint8_t **head,
-			 size_t *head_len, struct prep_err *err);
+int prep_vhd_stream_open(int fd, const char *name, uint32_t block_size, struct prep_vhd_stream **ret,
+			 uint8_t **head, size_t *head_len, struct prep_err *err);
 
 const struct prep_vhd_footer *prep_vhd_stream_footer(const struct prep_vhd_stream *s);
 const struct prep_vhd_header *prep_vhd_stream_header(const struct prep_vhd_stream *s);

@@ -367,7 +367,7 @@ static uint64_t entry_offset(uint64_t entry)
 static int claim(const struct vhdx *v, uint8_t *used, uint64_t off, uint64_t len, const char *what,
 		 uint64_t block, struct prep_err *err)
 {
-	if (off < UNIT || off > v->file_size || len > v->file_size - off)
+	if (off > v->file_size || len > v->file_size - off)
 		return prep_fail(err, PREP_EDAMAGED, "%s: %s %llu, at offset %llu, ends past the end of the file: truncated",
 				 v->disk.name, what, (unsigned long long)block, (unsigned long long)off);
 	for (uint64_t i = off / UNIT; i < (off + len + UNIT - 1) / UNIT; i++) {
@@ -409,6 +409,7 @@ static int check_table(struct vhdx *v, uint64_t log_off, uint64_t log_len, struc
 	used = calloc((size_t)(v->file_size / UNIT / 8 + 2), 1);
 	if (used == NULL)
 		return prep_fail_nomem(err);
+	prep_bit_set(used, 0); /* the headers */
 	if (claim(v, used, v->bat_off, v->bat_len, "region", 1, err) < 0 ||
 	    claim(v, used, v->metadata_off, v->metadata_len, "region", 2, err) < 0 ||
 	    (log_len > 0 && claim(v, used, log_off, log_len, "log", 0, err) < 0))

@@ -9,13 +9,6 @@
 #define BUFFER (512 * PREP_KIB) /* divides every block size */
 #define ZERO_UNIT 4096
 
-bool prep_compact_streams(const struct prep_vhd_stream *s, const struct prep_output *out,
-			  const struct prep_export *how)
-{
-	return how->format == PREP_FORMAT_DYNAMIC && prep_output_seekable(out) &&
-	       how->block_size <= prep_vhd_stream_header(s)->block_size;
-}
-
 /* Hand buf to the writer: data as data, zeros as zeros. */
 static int put(struct prep_vhd_writer *w, const unsigned char *buf, size_t len,
 	       struct prep_export_report *report, struct prep_err *err)

@@ -10,13 +10,10 @@
 #include "libprep/disk/export.h"
 #include "libprep/disk/vhd_stream.h"
 
-/* Whether `how` can be made from s as its blocks come, without a copy in between. */
-bool prep_compact_streams(const struct prep_vhd_stream *s, const struct prep_output *out,
-			  const struct prep_export *how);
-
 /*
- * Write what s holds to out, a dynamic VHD, blocks in the order they come. Only
- * where prep_compact_streams says so. Does not commit out.
+ * Write what s holds to out, a dynamic VHD, blocks in the order they come. out
+ * must be seekable, and the blocks that `how` asks for no larger than those of
+ * s. Does not commit out.
  */
 int prep_compact_stream(struct prep_vhd_stream *s, struct prep_output *out,
 			const struct prep_export *how, struct prep_export_report *report,

@@ -11,7 +11,7 @@
 #include "libprep/prep/defrag_survey.h"
 #include "libprep/prep/gate.h"
 
-#define GRANT 64 /* clusters that the file system is granted at a time for its own needs */
+#define WORTH_MOVING 8 /* a run so many times as long as a stream's fragments */
 
 /* A fragmented stream, for the choice of those that are worth being made whole. */
 struct candidate {
@@ -166,8 +166,19 @@ static int add_piece(struct defrag *d, uint64_t vcn, uint64_t len, uint64_t lcn,
 	return 0;
 }
 
-/* Find room for the parts collected, in as few runs as there can be. What finds none stays. */
-static int place_parts(struct defrag *d, struct prep_err *err)
+static int add_part(struct defrag *d, const struct prep_survey_part *p, struct prep_err *err)
+{
+	if (grow((void **)&d->part, d->parts, &d->part_room, sizeof *p, err) < 0)
+		return -1;
+	d->part[d->parts++] = *p;
+	return 0;
+}
+
+/*
+ * Find room for the parts collected, in as few runs as there can be, none
+ * shorter than `least` clusters but the last. What finds none stays.
+ */
+static int place_parts(struct defrag *d, uint64_t least, struct prep_err *err)
 {
 	uint64_t want = 0, lcn = 0, room = 0;
 	int r = 1;
@@ -181,7 +192,8 @@ static int place_parts(struct defrag *d, struct prep_err *err)
 		if (n == 0 || (p->whole && n < p->len)) {
 			if (prep_holes_give(d->holes, lcn, room, err) < 0)
 				return -1;
-			r = prep_holes_take(d->holes, want, p->whole ? p->len : 1, &lcn, &room, err);
+			r = prep_holes_take(d->holes, want, prep_max(prep_min(least, want), p->whole ? p->len : 1), &lcn,
+					    &room, err);
 			continue;
 		}
 		if (add_piece(d, p->vcn, n, lcn, err) < 0)
@@ -193,7 +205,6 @@ static int place_parts(struct defrag *d, struct prep_err *err)
 		p->len -= n;
 		i += p->len == 0;
 	}
-	d->parts = 0;
 	/* A run too short for the next part was given back above. */
 	return r < 0 ? -1 : r > 0 ? prep_holes_give(d->holes, lcn, room, err) : 0;
 }
@@ -239,44 +250,46 @@ static int plan_evacuation(struct defrag *d, const struct prep_fs_stream *s, str
 
 	for (uint64_t vcn = 0; prep_survey_part(&d->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
 		if (fate(d, s, run, &part)) {
-			if (grow((void **)&d->part, d->parts, &d->part_room, sizeof part, err) < 0)
+			if (add_part(d, &part, err) < 0)
 				return -1;
-			d->part[d->parts++] = part;
-		} else if (d->parts > 0 && place_parts(d, err) < 0) {
-			return -1;
+		} else if (d->parts > 0) {
+			if (place_parts(d, 1, err) < 0)
+				return -1;
+			d->parts = 0;
 		}
 	}
-	return d->parts > 0 ? place_parts(d, err) : 0;
+	return d->parts > 0 ? place_parts(d, 1, err) : 0;
 }
 
-/* Plan all of s into one run, where it was chosen for that and a hole holds it. */
+/*
+ * Plan all of s into one run, where it was chosen for that. If no hole holds
+ * it, then from its front on what goes into runs that are many times as long as its
+ * fragments are now.
+ */
 static int plan_whole(struct defrag *d, const struct prep_fs_stream *s, struct prep_err *err)
 {
 	const struct candidate key = { .id = s->id, .type = s->type, .name_hash = hash_name(s->name) };
-	const uint64_t cs = cluster_size(d);
 	const struct candidate *c;
-	uint64_t lcn, len, clusters = 0;
-	int r;
+	struct prep_survey_part part;
+	uint64_t clusters = 0;
+	size_t run = 0;
 
 	c = d->wholes > 0 ? bsearch(&key, d->whole, d->wholes, sizeof key, by_identity) : NULL;
 	if (c == NULL)
 		return 0;
-	for (size_t i = 0; i < s->runs; i++)
-		clusters += s->run[i].off != PREP_FS_HOLE ? s->run[i].len / cs : 0;
+	for (uint64_t vcn = 0; prep_survey_part(&d->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
+		if (part.fixed)
+			return 0;
+		if (add_part(d, &part, err) < 0)
+			return -1;
+		clusters += part.len;
+	}
 	/* Of two streams whose names have one hash the other is not meant. */
 	if (clusters != c->clusters)
 		return 0;
-	r = prep_holes_take(d->holes, clusters, clusters, &lcn, &len, err);
-	if (r <= 0)
-		return r;
-	for (size_t i = 0; i < s->runs; i++) {
-		if (s->run[i].off == PREP_FS_HOLE)
-			continue;
-		if (add_piece(d, s->run[i].at / cs, s->run[i].len / cs, lcn, err) < 0)
-			return -1;
-		lcn += s->run[i].len / cs;
-	}
-	return 0;
+	if (place_parts(d, clusters, err) < 0)
+		return -1;
+	return d->pieces > 0 ? 0 : place_parts(d, WORTH_MOVING * (clusters / c->fragments + 1), err);
 }
 
 /* ---- Carrying it out ---- */
@@ -284,11 +297,11 @@ static int plan_whole(struct defrag *d, const struct prep_fs_stream *s, struct p
 /* Grant the file system clusters for its own needs: 1, or 0 when the volume has none left. */
 static int grant(struct defrag *d, uint64_t clusters, struct prep_err *err)
 {
-	uint64_t lcn, len, want = prep_max(clusters, GRANT), got = 0;
+	uint64_t lcn, len, got;
 	int r;
 
-	while (got < clusters) {
-		r = prep_holes_take(d->holes, want - got, 1, &lcn, &len, err);
+	for (got = 0; got < clusters; got += len) {
+		r = prep_holes_take(d->holes, clusters - got, 1, &lcn, &len, err);
 		if (r == 0 && d->others == NULL &&
 		    prep_holes_new(&d->survey.layout, d->plan.stays, true, &d->others, err) < 0)
 			return -1;
@@ -299,7 +312,6 @@ static int grant(struct defrag *d, uint64_t clusters, struct prep_err *err)
 			return r;
 		if (prep_fs_move_grant(d->staged_fs, lcn, len, err) < 0)
 			return -1;
-		got += len;
 	}
 	return 1;
 }
@@ -369,7 +381,7 @@ static int move_stream(void *arg, const struct prep_fs_stream *s, struct prep_er
 	struct prep_fs_move m = { .stream = s };
 	int r;
 
-	d->pieces = 0;
+	d->pieces = d->parts = 0;
 	if (!prep_survey_movable(&d->survey, s))
 		return 0;
 	if (d->how->goal == PREP_DEFRAG_FILES ? plan_whole(d, s, err) < 0 : plan_evacuation(d, s, err) < 0)

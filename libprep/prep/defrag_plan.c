@@ -190,12 +190,35 @@ static void choose(const struct prep_layout *l, struct block *b, uint32_t *candi
 	ret->moves = best_moves;
 }
 
+/* Clusters that touch block i: never fewer than it can hold. */
+static uint64_t holds(const struct prep_layout *l, uint64_t i)
+{
+	const uint64_t block = (l->first_block + i) * l->block_size;
+	const uint64_t from = block > l->start ? (block - l->start) / l->cluster_size : 0;
+	const uint64_t to = (block + l->block_size - l->start + l->cluster_size - 1) / l->cluster_size;
+
+	return prep_min(to, l->clusters) - from;
+}
+
+/* The fewest blocks that can hold `used` clusters: the pinned ones, and others as needed. */
+static uint64_t fewest(const struct prep_layout *l, uint64_t used, uint64_t pinned)
+{
+	const uint64_t capacity = l->block_size / l->cluster_size, last = l->blocks - 1;
+	uint64_t room = pinned * capacity;
+
+	/* The volume has only a part of the blocks at its ends. */
+	if (prep_bit_get(l->pinned, 0))
+		room -= capacity - prep_min(capacity, holds(l, 0));
+	if (last > 0 && prep_bit_get(l->pinned, last))
+		room -= capacity - prep_min(capacity, holds(l, last));
+	return pinned + (used > room ? (used - room + capacity - 1) / capacity : 0);
+}
+
 int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
 			   struct prep_err *err)
 {
 	struct block *b = calloc((size_t)l->blocks + 1, sizeof *b);
 	uint32_t *candidate = calloc(2 * (size_t)l->blocks + 1, sizeof *candidate);
-	const uint64_t capacity = l->block_size / l->cluster_size;
 	uint64_t n = 0, used = 0;
 
 	*ret = (struct prep_evacuation){
@@ -217,7 +240,7 @@ int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *
 			candidate[n++] = (uint32_t)i;
 	}
 	ret->before = ret->pinned + n;
-	ret->bound = prep_max(ret->pinned, (used + capacity - 1) / capacity);
+	ret->bound = fewest(l, used, ret->pinned);
 	choose(l, b, candidate, n, ret);
 	for (uint64_t i = 0; i < l->blocks; i++)
 		if (in_use(l, b, i) && !prep_bit_get(ret->evacuate, i))

@@ -36,6 +36,18 @@ static int find_pattern(struct prep_fs *fs, const struct prep_rmfile *how, const
 
 	if (prep_fs_find(fs, pattern, recursive, list, err) < 0)
 		return -1;
+	m->found |= list->n > from;
+	/* What patterns before it have matched is not listed again. */
+	if (!m->found && from > 0) {
+		struct prep_fs_list again = { NULL, 0, 0 };
+
+		if (prep_fs_find(fs, pattern, false, &again, err) < 0) {
+			prep_fs_list_clear(&again);
+			return -1;
+		}
+		m->found = again.n > 0;
+		prep_fs_list_clear(&again);
+	}
 	for (size_t i = from; !recursive && i < list->n; i++)
 		if (list->entry[i].folder && !list->entry[i].system)
 			return prep_fail(err, PREP_EUSAGE, "%s: a folder (-r removes it with all it holds)",
@@ -83,7 +95,7 @@ static int report_finish(struct prep_rmfile_report *report, const struct prep_rm
 	for (size_t i = 0; i < report->n; i++) {
 		const struct prep_rmfile_match *m = &report->match[i];
 
-		if (!m->preset && m->files + m->folders == 0 && !how->ignore_missing)
+		if (!m->preset && !m->found && !how->ignore_missing)
 			return prep_fail(err, PREP_EFAIL, "%s: %s: no such file (--ignore-missing lets it pass)", name,
 					 m->what);
 		report->files += m->files;

@@ -29,6 +29,7 @@ struct prep_rmfile_match {
 	bool preset;
 	uint64_t files, folders;  /* names */
 	uint64_t bytes;           /* of clusters that are freed with them */
+	bool found;               /* it matches something, even if all of that was matched before */
 };
 
 struct prep_rmfile {

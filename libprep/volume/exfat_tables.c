@@ -7,7 +7,7 @@
 #include "libprep/base/bytes.h"
 #include "libprep/volume/fat.h"
 
-/* Read or write bytes of the bitmap; they are there. */
+/* Read or write bytes of the bitmap. */
 static int bitmap_io(struct prep_fat *f, uint8_t *buf, uint64_t at, uint64_t len, bool write,
 		     struct prep_err *err)
 {
@@ -25,7 +25,7 @@ static int bitmap_io(struct prep_fat *f, uint8_t *buf, uint64_t at, uint64_t len
 		at += n;
 		len -= n;
 	}
-	return 0;
+	return len == 0 ? 0 : prep_fail(err, PREP_EDAMAGED, "%s: the allocation bitmap is too short", f->disk->name);
 }
 
 int prep_exfat_read_bitmap(struct prep_fat *f, uint8_t *map, struct prep_err *err)
@@ -43,7 +43,7 @@ int prep_exfat_read_bitmap(struct prep_fat *f, uint8_t *map, struct prep_err *er
 int prep_exfat_free_clusters(struct prep_fat *f, uint32_t first, uint32_t count, struct prep_err *err)
 {
 	const uint32_t from = first - 2, end = from + count;
-	uint8_t buf[4096];
+	uint8_t buf[4096] = { 0 };
 
 	/* The FAT of a free cluster means nothing: it stays as it is. */
 	for (uint32_t bit = from; bit < end;) {

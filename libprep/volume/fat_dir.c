@@ -333,10 +333,9 @@ static void decode(struct prep_fat_dir *d, struct long_name *l, struct prep_fat_
 
 int prep_fat_next_entry(struct prep_fat_dir *d, struct prep_fat_entry *ret, struct prep_err *err)
 {
-	struct long_name l;
+	struct long_name l = { .slots = 0 };
 	int r;
 
-	l.slots = l.expected = 0;
 	while ((r = prep_fat_next_slot(d, err)) > 0) {
 		if (d->slot[0] == FREED) {
 			forget_long(d, &l);

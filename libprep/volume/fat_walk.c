@@ -32,14 +32,7 @@ static bool claim(struct walker *w, uint32_t first, uint32_t count)
 
 	if (prep_bit_next(w->claimed, from, end, true) < end)
 		return false;
-	for (uint64_t bit = from; bit < end;) {
-		if (bit % 8 == 0 && end - bit >= 8) {
-			memset(w->claimed + bit / 8, 0xff, (size_t)((end - bit) / 8));
-			bit += (end - bit) / 8 * 8;
-		} else {
-			prep_bit_set(w->claimed, bit++);
-		}
-	}
+	prep_bit_fill(w->claimed, from, count, true);
 	return true;
 }
 

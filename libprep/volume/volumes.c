@@ -63,7 +63,7 @@ int prep_volumes_changeable(const struct prep_volumes *v, unsigned number, struc
 	bool found = number == 0;
 
 	if (v->table.refusal[0] != '\0')
-		return prep_fail(err, PREP_EREFUSED, "%s", v->table.refusal);
+		return prep_fail(err, PREP_EREFUSED, "%s: %s", v->disk->name, v->table.refusal);
 	for (unsigned i = 0; i < v->n; i++) {
 		const struct prep_volume *vol = &v->volume[i];
 
@@ -73,7 +73,7 @@ int prep_volumes_changeable(const struct prep_volumes *v, unsigned number, struc
 		if (vol->kind == PREP_FS_BITLOCKER || vol->kind == PREP_FS_REFS || vol->kind == PREP_FS_LVM)
 			return prep_fail(err, PREP_EREFUSED, "%s: %s, which cannot be changed from outside%s",
 					 vol->slice->name, prep_fs_kind_name(vol->kind),
-					 number == 0 ? " (--volume N picks another volume)" : "");
+					 number == 0 && v->n > 1 ? " (--volume N picks another volume)" : "");
 	}
 	if (!found)
 		return prep_fail(err, PREP_EUSAGE, "%s: no volume %u: the disk has %u", v->disk->name, number, v->n);

@@ -164,7 +164,7 @@ static void no_vhd_at_all(void)
 		const char *name, *magic, *what;
 		size_t len, off;
 	} other[] = {
-		{ "x.vhdx", "vhdxfile", "VHDX", 8, 0 },       { "x.qcow2", "QFI\xfb", "qcow", 4, 0 },
+		{ "x.qcow2", "QFI\xfb", "qcow", 4, 0 },
 		{ "x.vmdk", "KDMV", "VMware", 4, 0 },         { "x2.vmdk", "COWD", "VMware", 4, 0 },
 		{ "x3.vmdk", "# Disk DescriptorFile\n", "VMware", 22, 0 },
 		{ "x.vdi", "\x7f\x10\xda\xbe", "VirtualBox", 4, 64 },

@@ -56,7 +56,7 @@ static int read_stream(size_t len, unsigned char *guest, uint32_t *order, unsign
 
 	err = (struct prep_err)PREP_ERR_INIT;
 	*n = 0;
-	r = prep_vhd_stream_open(fd, "pipe", &s, &head, &head_len, &err);
+	r = prep_vhd_stream_open(fd, "pipe", BLOCK, &s, &head, &head_len, &err);
 	if (r == 0)
 		r = prep_fail(&err, PREP_EUSAGE, "no stream: %zu bytes of head", head_len);
 	while (r > 0 && (r = prep_vhd_stream_next(s, &index, &err)) > 0) {
@@ -173,7 +173,8 @@ static void damage(void)
 	fresh(7 * BLOCK, 512);
 	put_be32(im.file + 60, 4);
 	image_seal(&im);
-	CHECK_FAILS(read_stream(im.len, guest, order, &n), PREP_EREFUSED, "differencing");
+	/* a differencing disk: to be spooled, and read with its parent */
+	CHECK_FAILS(read_stream(im.len, guest, order, &n), PREP_EUSAGE, "no stream: 512 bytes of head");
 	free(guest);
 }
 
@@ -198,7 +199,7 @@ static void others_come_back(void)
 		check_noise(im.file, 100000);
 		fd = feed(im.len, &pid);
 		err = (struct prep_err)PREP_ERR_INIT;
-		CHECK_EQ(prep_vhd_stream_open(fd, "pipe", &s, &head, &head_len, &err), 0);
+		CHECK_EQ(prep_vhd_stream_open(fd, "pipe", BLOCK, &s, &head, &head_len, &err), 0);
 		CHECK(head_len <= lens[i] && (head_len == 0 || memcmp(head, im.file, head_len) == 0));
 		while ((n = read(fd, rest + more, sizeof rest - (size_t)more)) > 0)
 			more += n;
@@ -224,8 +225,25 @@ static void others_come_back(void)
 		image_seal(&im);
 		fd = feed(im.len, &pid);
 		err = (struct prep_err)PREP_ERR_INIT;
-		CHECK_EQ(prep_vhd_stream_open(fd, "pipe", &s, &head, &head_len, &err), 0);
+		CHECK_EQ(prep_vhd_stream_open(fd, "pipe", BLOCK, &s, &head, &head_len, &err), 0);
 		CHECK(head_len >= 512 && memcmp(head, im.file, head_len) == 0);
+		free(head);
+		close(fd);
+		waitpid(pid, NULL, 0);
+	}
+	/* nor are blocks that are smaller than those wanted */
+	{
+		struct prep_vhd_stream *s;
+		uint8_t *head;
+		size_t head_len;
+		pid_t pid;
+		int fd;
+
+		fresh(7 * BLOCK, 512);
+		fd = feed(im.len, &pid);
+		err = (struct prep_err)PREP_ERR_INIT;
+		CHECK_EQ(prep_vhd_stream_open(fd, "pipe", 2 * BLOCK, &s, &head, &head_len, &err), 0);
+		CHECK(head_len >= 1536 && memcmp(head, im.file, head_len) == 0);
 		free(head);
 		close(fd);
 		waitpid(pid, NULL, 0);
