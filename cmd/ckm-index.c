@@ -243,7 +243,7 @@ static int report_transfer(const struct opts *o, const struct prep_ckm *p, const
 	uint64_t bytes = 0;
 	uint32_t n;
 
-	if (prep_supply_ranges(supply, PREP_RANGE_GAP, UINT64_MAX, &range, &n, err) < 0)
+	if (prep_supply_ranges(supply, NULL, PREP_RANGE_GAP, UINT64_MAX, &range, &n, err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < n; i++)
 		bytes += range[i].len;
@@ -287,7 +287,7 @@ static int compare(struct opts *o, struct prep_err *err)
 	if (prep_ckm_open(o->operand[0], &o->trim.access, &p, err) < 0)
 		return -1;
 	for (int i = 1; i < o->operands && r == 0; i++)
-		r = trim_add_seed(&o->trim, o->operand[i], err);
+		r = trim_add_seed(&o->trim, o->operand[i], false, err);
 	/* Signatures are for what is unpacked; what is there is checked chunk by chunk. */
 	o->trim.access.verify_with = NULL;
 	if (r == 0 && prep_supply_new(prep_ckm_index(p), &supply, err) == 0 &&

@@ -21,14 +21,14 @@ static void parse_format(struct cmd *cmd, struct trim *t, const char *text)
 		cmd_usage(cmd, "--to: dynamic, fixed or raw, not %s", text);
 }
 
-int trim_add_seed(struct trim *t, const char *path, struct prep_err *err)
+int trim_add_seed(struct trim *t, const char *path, bool optional, struct prep_err *err)
 {
-	const char **grown = reallocarray(t->seed, t->seeds + 1, sizeof *grown);
+	struct trim_seed *grown = reallocarray(t->seed, t->seeds + 1, sizeof *grown);
 
 	if (grown == NULL)
 		return prep_fail_nomem(err);
 	t->seed = grown;
-	t->seed[t->seeds++] = path;
+	t->seed[t->seeds++] = (struct trim_seed){ path, optional };
 	return 0;
 }
 
@@ -41,7 +41,7 @@ void trim_option(struct cmd *cmd, struct trim *t, int c)
 		t->jobs = cmd_jobs(cmd, optarg);
 		break;
 	case TRIM_OPT_SEED:
-		if (trim_add_seed(t, optarg, &err) < 0)
+		if (trim_add_seed(t, optarg, false, &err) < 0)
 			exit(cmd_finish(cmd, &err));
 		break;
 	case TRIM_OPT_CLIENT_SETTINGS:
@@ -158,16 +158,22 @@ static int find_cache(struct cmd *cmd, const struct trim *t, char **ret, struct 
 	return 0;
 }
 
-static int open_seed(struct cmd *cmd, struct trim *t, const char *path, const struct prep_seed_how *how,
-		     struct prep_supply *supply, struct prep_err *err)
+static int open_seed(struct cmd *cmd, struct trim *t, const struct trim_seed *seed,
+		     const struct prep_seed_how *how, struct prep_supply *supply, struct prep_err *err)
 {
+	struct prep_err why = PREP_ERR_INIT;
 	struct prep_seed *s;
 
-	if (prep_seed_open(path, how, &s, &cmd->progress, err) < 0)
-		return -1;
+	if (prep_seed_open(seed->path, how, &s, &cmd->progress, &why) < 0) {
+		if (!seed->optional || why.code == PREP_EFAIL)
+			return prep_fail(err, why.code, "%s", why.msg);
+		if (!cmd->quiet)
+			cmd_warn(cmd, "warning: %s (not used)", why.msg);
+		return 0;
+	}
 	t->open[t->opened++] = s;
 	cmd_notes(cmd, &s->catalog.notes);
-	return prep_supply_add(supply, &s->catalog, err);
+	return supply != NULL ? prep_supply_add(supply, &s->catalog, err) : 0;
 }
 
 int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
@@ -175,22 +181,20 @@ int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply 
 {
 	struct prep_seed_how how = { .access = &t->access, .jobs = t->jobs, .compare = compare };
 	struct prep_folder_list folders;
-	char *cache = NULL;
 	int r;
 
 	if (trim_folders(cmd, t, &folders, err) < 0)
 		return -1;
-	r = t->seeds + folders.n > 0 ? find_cache(cmd, t, &cache, err) : 0;
-	how.cache = cache;
+	r = t->keeps || t->seeds + folders.n > 0 ? find_cache(cmd, t, &t->cache_path, err) : 0;
+	how.cache = t->cache_path;
 	t->open = calloc(t->seeds + folders.n + 1, sizeof *t->open);
 	if (t->open == NULL)
 		r = prep_fail_nomem(err);
 	for (size_t i = 0; i < t->seeds && r == 0; i++)
-		r = open_seed(cmd, t, t->seed[i], &how, supply, err);
+		r = open_seed(cmd, t, &t->seed[i], &how, supply, err);
 	for (size_t i = 0; i < folders.n && r == 0; i++)
-		r = open_seed(cmd, t, folders.path[i], &how, supply, err);
+		r = open_seed(cmd, t, &(struct trim_seed){ folders.path[i], false }, &how, supply, err);
 	prep_folder_list_clear(&folders);
-	free(cache);
 	return r;
 }
 
@@ -270,4 +274,5 @@ void trim_close(struct trim *t)
 		prep_seed_close(t->open[i]);
 	free(t->open);
 	free(t->seed);
+	free(t->cache_path);
 }

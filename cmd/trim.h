@@ -14,16 +14,21 @@
 
 struct trim {
 	struct prep_ckm_access access;
-	const char **seed;           /* --seed, in order */
+	struct trim_seed {
+		const char *path;
+		bool optional;       /* it is no failure when it cannot be opened */
+	} *seed;                     /* --seed, and others, in order */
 	size_t seeds;
 	const char *client_settings, *root;
 	const char *cache;           /* --cache; NULL when not given */
 	bool no_cache;
+	bool keeps;                  /* the command has something for the cache without seeds too */
 	unsigned jobs;               /* 0: the default */
 	int format;                  /* --to: enum prep_format, or -1 */
 
 	struct prep_seed **open;     /* what trim_open opened, in order */
 	size_t opened;
+	char *cache_path;            /* the cache's folder, once trim_open has found it, or NULL */
 };
 
 enum {
@@ -58,14 +63,14 @@ void trim_option(struct cmd *cmd, struct trim *t, int c);
 void trim_check(const struct cmd *cmd, const struct trim *t);
 
 /* Add a seed as --seed does; the path must outlive t. */
-int trim_add_seed(struct trim *t, const char *path, struct prep_err *err);
+int trim_add_seed(struct trim *t, const char *path, bool optional, struct prep_err *err);
 
 /* The folders of --client-settings below --root; none where there is none. Prints what is missing. */
 int trim_folders(struct cmd *cmd, const struct trim *t, struct prep_folder_list *ret, struct prep_err *err);
 
 /*
  * Open every seed, the folders of the client settings last, and add them to
- * the supply. Prints their notes.
+ * the supply, unless that is NULL. Prints their notes.
  */
 int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
 	      struct prep_err *err);

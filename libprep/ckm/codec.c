@@ -9,10 +9,13 @@
 
 #include "libprep/base/bytes.h"
 
-/* Of a decoder: its dictionary, at most that of xz -9. */
+/* Of a decoder: its dictionary, at most a frame. */
+#define XZ_DICT_MAX PREP_CKM_FRAME_MAX
 #define XZ_MEMORY_MAX (96 * PREP_MIB)
-/* A match in a frame is worth finding wherever it is; xz -6 looks back 8 MiB. */
-#define XZ_DICT_MAX (16u << 20)
+
+/* Windows that zstd is made to look back over: a frame of any size. */
+#define ZSTD_WINDOW_LOG_MIN 10
+#define ZSTD_WINDOW_LOG_MAX 26
 
 static const char *const names[PREP_CODECS] = {
 	[PREP_CODEC_STORE] = "store",
@@ -56,13 +59,22 @@ static int pack_zstd(const struct prep_codec_how *how, const uint8_t *in, size_t
 		     size_t *stored, struct prep_err *err)
 {
 	/* The library's own levels, as far as they are worth their time here. */
-	static const int level[10] = { 1, 2, 3, 4, 5, 7, 9, 13, 16, 19 };
+	static const int level[10] = { 1, 2, 3, 6, 7, 8, 10, 13, 16, 19 };
 	ZSTD_CCtx *c = ZSTD_createCCtx();
+	int window = ZSTD_WINDOW_LOG_MIN;
 	size_t n;
 
 	if (c == NULL)
 		return prep_fail_nomem(err);
+	/*
+	 * Files that are alike stand megabytes apart in a frame; the fast levels look back
+	 * much less, unless they are told to, and find little there without long distance matching.
+	 */
+	while (window < ZSTD_WINDOW_LOG_MAX && (size_t)1 << window < len)
+		window++;
 	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level[how->level]);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_enableLongDistanceMatching, 1);
 	n = ZSTD_compress2(c, out, len, in, len);
 	ZSTD_freeCCtx(c);
 	if (ZSTD_isError(n)) {
@@ -74,6 +86,17 @@ static int pack_zstd(const struct prep_codec_how *how, const uint8_t *in, size_t
 	return n < len;
 }
 
+/*
+ * Whether zstd at its fastest gets less than 1/64 out of the bytes: then xz
+ * would get little more, at its slowest.
+ */
+static bool looks_packed(const uint8_t *in, size_t len, uint8_t *out)
+{
+	const size_t n = ZSTD_compress(out, len, in, len, 1);
+
+	return ZSTD_isError(n) ? ZSTD_getErrorCode(n) == ZSTD_error_dstSize_tooSmall : n > len - len / 64;
+}
+
 static int pack_xz(const struct prep_codec_how *how, const uint8_t *in, size_t len, uint8_t *out,
 		   size_t *stored, struct prep_err *err)
 {
@@ -82,8 +105,10 @@ static int pack_xz(const struct prep_codec_how *how, const uint8_t *in, size_t l
 	unsigned n = 0;
 	size_t at = 0;
 
-	if (lzma_lzma_preset(&lzma, how->level))
+	if (lzma_lzma_preset(&lzma, how->level | (how->level == 9 ? LZMA_PRESET_EXTREME : 0)))
 		return prep_fail(err, PREP_EFAIL, "liblzma knows no preset %u", how->level);
+	if (looks_packed(in, len, out))
+		return 0;
 	lzma.dict_size = (uint32_t)prep_min(XZ_DICT_MAX, prep_max(len, LZMA_DICT_SIZE_MIN));
 	if (how->x86)
 		filter[n++] = (lzma_filter){ LZMA_FILTER_X86, NULL };

@@ -459,7 +459,7 @@ static int make(struct maker *m, struct prep_err *err)
 		prep_note(&m->l->notes, "%s: packed without regard to partitions", e.msg);
 	}
 	for (unsigned i = 0; v != NULL && i < v->n && r == 0; i++)
-		if (v->volume[i].kind == PREP_FS_NTFS)
+		if (prep_fs_known(v->volume[i].kind))
 			r = walk_volume(m, &v->volume[i], err);
 	if (r == 0)
 		r = settle_claims(m, err);

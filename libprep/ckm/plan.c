@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "libprep/base/bytes.h"
 
@@ -10,7 +11,7 @@
 struct place {
 	bool is_new;      /* the base does not hold it */
 	uint8_t content;
-	uint32_t rank;    /* of its stream among those of its kind */
+	uint32_t rank;    /* of its stream */
 	uint32_t chunk;   /* of the survey: ascending within a stream */
 };
 
@@ -27,29 +28,72 @@ static int by_place(const void *a, const void *b)
 	return (x->chunk > y->chunk) - (x->chunk < y->chunk);
 }
 
-static struct place *order_chunks(const struct prep_survey *s, const struct prep_ckm_index *base,
-				  struct prep_err *err)
+static const char *file_name(const char *path)
 {
-	struct place *place = malloc(((size_t)s->chunks + 1) * sizeof *place);
-	struct prep_chunk_table *known = NULL;
+	const char *slash = strrchr(path, '/');
 
-	if (place == NULL) {
+	return slash != NULL ? slash + 1 : path;
+}
+
+static int by_file_name(const void *a, const void *b, void *arg)
+{
+	const struct prep_layout *l = arg;
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	const int r = strcasecmp(file_name(l->stream[x].path), file_name(l->stream[y].path));
+
+	return r != 0 ? r : (x > y) - (x < y);
+}
+
+/*
+ * The streams' ranks: by the file's name, whatever its folder. The versions of a file
+ * that Windows keeps side by side (in WinSxS, for x86 and x64) come to stand
+ * together so, which measured better than an order by folders.
+ */
+static uint32_t *rank_streams(const struct prep_layout *l, struct prep_err *err)
+{
+	uint32_t *order = malloc((l->streams + 1) * sizeof *order);
+	uint32_t *rank = malloc((l->streams + 1) * sizeof *rank);
+
+	if (order == NULL || rank == NULL) {
+		free(order);
+		free(rank);
 		prep_fail_nomem(err);
 		return NULL;
 	}
-	if (base != NULL && prep_chunk_table_new(base, &known, err) < 0) {
-		free(place);
-		return NULL;
+	for (uint32_t i = 0; i < l->streams; i++)
+		order[i] = i;
+	qsort_r(order, l->streams, sizeof *order, by_file_name, (void *)l);
+	for (uint32_t i = 0; i < l->streams; i++)
+		rank[order[i]] = i;
+	free(order);
+	return rank;
+}
+
+static struct place *order_chunks(const struct prep_survey *s, const struct prep_ckm_index *base,
+				  struct prep_err *err)
+{
+	uint32_t *rank = rank_streams(&s->layout, err);
+	struct prep_chunk_table *known = NULL;
+	struct place *place = NULL;
+
+	if (rank == NULL || (base != NULL && prep_chunk_table_new(base, &known, err) < 0))
+		goto out;
+	place = malloc(((size_t)s->chunks + 1) * sizeof *place);
+	if (place == NULL) {
+		prep_fail_nomem(err);
+		goto out;
 	}
 	for (uint32_t i = 0; i < s->chunks; i++)
 		place[i] = (struct place){
 			.is_new = known != NULL && prep_chunk_table_find(known, s->chunk[i].digest) == UINT32_MAX,
 			.content = s->layout.stream[s->chunk[i].stream].content,
-			.rank = s->chunk[i].stream,
+			.rank = rank[s->chunk[i].stream],
 			.chunk = i,
 		};
-	prep_chunk_table_free(known);
 	qsort(place, s->chunks, sizeof *place, by_place);
+out:
+	prep_chunk_table_free(known);
+	free(rank);
 	return place;
 }
 

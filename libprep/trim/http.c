@@ -91,8 +91,9 @@ int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *h
 		if (how->netrc_file != NULL)
 			SET(CURLOPT_NETRC_FILE, how->netrc_file);
 	}
-	if (how->user != NULL)
-		SET(CURLOPT_USERNAME, how->user);
+	/* Kerberos knows who you are; libcurl tries it only where there is a name, be it empty. */
+	if (how->user != NULL || (how->auth & CURLAUTH_NEGOTIATE) != 0)
+		SET(CURLOPT_USERNAME, how->user != NULL ? how->user : "");
 	if (how->password != NULL)
 		SET(CURLOPT_PASSWORD, how->password);
 	if (how->user != NULL || how->netrc || how->auth != 0)
@@ -191,6 +192,7 @@ enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
 	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_UNSUPPORTED_PROTOCOL: /* what comes is no HTTP; the URL's scheme has been checked */
 	case CURLE_HTTP2:
 	case CURLE_HTTP2_STREAM:
 		curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &os_errno);

@@ -143,8 +143,10 @@ static int take_seeds(struct restore *r, const struct prep_progress *progress, s
 			r->report->seed_bytes += size;
 			prep_supply_here(supply, wanted);
 		} else {
-			r->report->bad_chunks++;
-			r->report->bad_bytes += size;
+			if (!supply->origin[r->fetch[i].origin].catalog->unfinished) {
+				r->report->bad_chunks++;
+				r->report->bad_bytes += size;
+			}
 			prep_supply_bad(supply, wanted);
 		}
 	}
@@ -221,7 +223,7 @@ static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err
 static int from_frames(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
 {
 	const struct prep_supply *supply = r->how->supply;
-	struct prep_crew crew = { .what = "unpacking", .total = supply->frame_bytes };
+	struct prep_crew crew = { .what = r->how->source->what, .total = supply->frame_bytes };
 
 	for (uint32_t i = 0; i < supply->frames; i++) {
 		const struct prep_frame *f = &r->index->frame[supply->frame[i]];
@@ -280,7 +282,7 @@ void prep_package_source(struct prep_ckm *package, struct prep_package_source *p
 			 struct prep_frame_source *ret)
 {
 	*ps = (struct prep_package_source){ .package = package };
-	*ret = (struct prep_frame_source){ package_start, package_next, package_done, package_bad, ps };
+	*ret = (struct prep_frame_source){ "unpacking", package_start, package_next, package_done, package_bad, ps };
 }
 
 /* ---- The whole ---- */

@@ -17,6 +17,7 @@
 
 /* Where packed frames come from. Several threads call next, done and bad at once. */
 struct prep_frame_source {
+	const char *what; /* the step, for progress */
 	/* supply->frame[] are needed: they may be asked for from now on. */
 	int (*start)(void *arg, const struct prep_supply *supply, struct prep_err *err);
 	/*

@@ -191,6 +191,28 @@ fail:
 	return -1;
 }
 
+int prep_seed_open_restored(const char *path, const char *index, const struct prep_ckm_access *access,
+			    struct prep_seed **ret, struct prep_err *err)
+{
+	struct prep_seed *s = calloc(1, sizeof *s);
+	struct prep_ckm *p = NULL;
+	int r = -1;
+
+	*ret = NULL;
+	if (s == NULL)
+		return prep_fail_nomem(err);
+	s->source = new_sources(1, err);
+	if (s->source != NULL && prep_ckm_open(index, access, &p, err) == 0 &&
+	    prep_disk_open(path, 0, &s->source[0].disk, err) == 0)
+		r = prep_catalog_add_restored(&s->catalog, path, NULL, prep_ckm_index(p), err);
+	prep_ckm_close(p);
+	if (r < 0)
+		prep_seed_close(s);
+	else
+		*ret = s;
+	return r;
+}
+
 void prep_seed_close(struct prep_seed *s)
 {
 	if (s == NULL)

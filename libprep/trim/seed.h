@@ -38,6 +38,13 @@ struct prep_seed {
  */
 int prep_seed_open(const char *path, const struct prep_seed_how *how, struct prep_seed **ret,
 		   const struct prep_progress *progress, struct prep_err *err);
+
+/*
+ * An image that was restored, wholly or in part, from the package of which
+ * `index` is the index: nothing of it is read before it is used.
+ */
+int prep_seed_open_restored(const char *path, const char *index, const struct prep_ckm_access *access,
+			    struct prep_seed **ret, struct prep_err *err);
 void prep_seed_close(struct prep_seed *s); /* NULL is allowed */
 
 /*

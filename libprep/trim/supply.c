@@ -223,7 +223,7 @@ int prep_supply_check(const struct prep_supply *p, const char *name, struct prep
 			 named > 0 ? "more" : "parts of the disk that are no files");
 }
 
-int prep_supply_ranges(const struct prep_supply *p, uint64_t gap, uint64_t most,
+int prep_supply_ranges(const struct prep_supply *p, const uint32_t *have, uint64_t gap, uint64_t most,
 		       struct prep_supply_range **ret, uint32_t *n, struct prep_err *err)
 {
 	struct prep_supply_range *range = malloc(((size_t)p->frames + 1) * sizeof *range);
@@ -234,14 +234,19 @@ int prep_supply_ranges(const struct prep_supply *p, uint64_t gap, uint64_t most,
 		return prep_fail_nomem(err);
 	for (uint32_t i = 0; i < p->frames; i++) {
 		const struct prep_frame *f = &p->index->frame[p->frame[i]];
+		const uint32_t some = have != NULL ? have[i] : 0;
 		struct prep_supply_range *r = *n > 0 ? &range[*n - 1] : NULL;
 
-		if (r != NULL && f->off - (r->off + r->len) <= gap && f->off + f->stored - r->off <= most) {
+		if (some == f->stored)
+			continue;
+		/* Nothing that is there lies between it and the range before. */
+		if (r != NULL && some == 0 && r->first + r->frames == i && f->off - (r->off + r->len) <= gap &&
+		    f->off + f->stored - r->off <= most) {
 			r->len = f->off + f->stored - r->off;
 			r->frames++;
 			continue;
 		}
-		range[(*n)++] = (struct prep_supply_range){ f->off, f->stored, i, 1 };
+		range[(*n)++] = (struct prep_supply_range){ f->off + some, f->stored - some, i, 1 };
 	}
 	return 0;
 }

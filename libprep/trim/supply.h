@@ -82,11 +82,13 @@ int prep_supply_check(const struct prep_supply *p, const char *name, struct prep
 #define PREP_RANGE_GAP (64u << 10)
 
 /*
- * The needed frames as ranges of the package: those with at most `gap` bytes
- * between them are joined, as long as the range has at most `most` bytes
- * (but for a single frame that has more). The caller frees *ret.
+ * What is missing of the needed frames, as ranges of the package: frames with
+ * at most `gap` bytes between them are joined, as long as the range has at
+ * most `most` bytes (but for a single frame that has more). have: for each of
+ * supply->frame[], how many of its first bytes are there already, which are
+ * never in a range; NULL: none. The caller frees *ret.
  */
-int prep_supply_ranges(const struct prep_supply *p, uint64_t gap, uint64_t most,
+int prep_supply_ranges(const struct prep_supply *p, const uint32_t *have, uint64_t gap, uint64_t most,
 		       struct prep_supply_range **ret, uint32_t *n, struct prep_err *err);
 
 #endif

@@ -324,7 +324,7 @@ static void damaged_frame(void)
 	make_disk();
 	make_package("p.ckm", NULL);
 	start(&j, "p.ckm");
-	j.source = (struct prep_frame_source){ flip_start, flip_next, j.source.done, flip_bad, &j };
+	j.source = (struct prep_frame_source){ "unpacking", flip_start, flip_next, j.source.done, flip_bad, &j };
 	CHECK_FAILS(restore(&j, check_path("out")), PREP_EDAMAGED, "frame");
 	CHECK(atomic_load(&refusals) > 0);
 	CHECK(access(check_path("out"), F_OK) != 0);

@@ -87,17 +87,29 @@ static void nothing_here(void)
 	CHECK_EQ(s.wanted_bytes, CHUNKS * SIZE);
 	CHECK_EQ(s.local_chunks, 0);
 	CHECK_DONE(prep_supply_check(&s, "p", &err));
-	CHECK_DONE(prep_supply_ranges(&s, 0, UINT64_MAX, &range, &n, &err));
+	CHECK_DONE(prep_supply_ranges(&s, NULL, 0, UINT64_MAX, &range, &n, &err));
 	CHECK_EQ(n, 1);
 	CHECK_EQ(range[0].off, 64);
 	CHECK_EQ(range[0].len, FRAMES * STORED);
 	CHECK_EQ(range[0].frames, FRAMES);
 	free(range);
+	/* what is there already is not asked for, and not joined over */
+	CHECK_DONE(prep_supply_ranges(&s, (const uint32_t[FRAMES]){ 10, 0, STORED, 0, 0, 1, 0, 0 }, STORED * 3, UINT64_MAX,
+				      &range, &n, &err));
+	CHECK_EQ(n, 3);
+	CHECK_EQ(range[0].off, 64 + 10);
+	CHECK_EQ(range[0].len, 2 * STORED - 10);
+	CHECK_EQ(range[1].off, 64 + 3 * STORED);
+	CHECK_EQ(range[1].len, 2 * STORED);
+	CHECK_EQ(range[1].first, 3);
+	CHECK_EQ(range[2].off, 64 + 5 * STORED + 1);
+	CHECK_EQ(range[2].frames, 3);
+	free(range);
 	/* no longer than that, but never less than a frame */
-	CHECK_DONE(prep_supply_ranges(&s, 0, 2 * STORED, &range, &n, &err));
+	CHECK_DONE(prep_supply_ranges(&s, NULL, 0, 2 * STORED, &range, &n, &err));
 	CHECK_EQ(n, FRAMES / 2);
 	free(range);
-	CHECK_DONE(prep_supply_ranges(&s, 0, 10, &range, &n, &err));
+	CHECK_DONE(prep_supply_ranges(&s, NULL, 0, 10, &range, &n, &err));
 	CHECK_EQ(n, FRAMES);
 	free(range);
 	prep_supply_clear(&s);
@@ -122,13 +134,13 @@ static void whole_frames(void)
 	CHECK_EQ(s.origin[0].chunks, 2 * PER_FRAME + 2);
 	CHECK_EQ(s.origin[0].found_bytes, (2 * PER_FRAME + 2) * SIZE);
 	CHECK_EQ(s.origin[0].used_chunks, 2 * PER_FRAME);
-	CHECK_DONE(prep_supply_ranges(&s, 2 * STORED - 1, UINT64_MAX, &range, &n, &err));
+	CHECK_DONE(prep_supply_ranges(&s, NULL, 2 * STORED - 1, UINT64_MAX, &range, &n, &err));
 	CHECK_EQ(n, 2);
 	CHECK_EQ(range[0].len, 2 * STORED);
 	CHECK_EQ(range[1].off, 64 + 4 * STORED);
 	CHECK_EQ(range[1].first, 2);
 	free(range);
-	CHECK_DONE(prep_supply_ranges(&s, 2 * STORED, UINT64_MAX, &range, &n, &err));
+	CHECK_DONE(prep_supply_ranges(&s, NULL, 2 * STORED, UINT64_MAX, &range, &n, &err));
 	CHECK_EQ(n, 1);
 	CHECK_EQ(range[0].len, FRAMES * STORED);
 	CHECK_EQ(range[0].frames, FRAMES - 2);
