@@ -23,7 +23,7 @@ static const char usage[] =
 "      --name NAME        of the image (default: from IMAGE's file name)\n"
 "      --image-version V  of the image\n"
 "      --comment TEXT     about the image\n"
-"      --trim             leave out free clusters and the bytes behind files' data\n"
+"      --trim             leave out free clusters and bytes behind files' data\n"
 "  -0 ... -9              from fastest to smallest (default 6)\n"
 "      --codec NAME       xz, zstd, deflate or store (default: by level)\n"
 "      --base INDEX       the package of an older image, or its index: put what\n"

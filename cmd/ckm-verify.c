@@ -17,7 +17,7 @@ static const char usage[] =
 "written. PKG.index beside a PKG must be the index that PKG has inside.\n"
 "\n"
 "      --quick            structure and signature only; PKG may be an index\n"
-"      --verify-with KEY  refuse what this Ed25519 public key (PEM) has not signed\n"
+"      --verify-with KEY  public key (PEM) that must have signed the packages\n"
 "      --key KEY          private key (PEM) that opens sealed packages\n"
 "      --passphrase-file FILE  the passphrase, in the first line of FILE\n"
 "                         ('-': ask on the terminal)\n"
@@ -146,7 +146,7 @@ static void report_text(const struct opts *o, const char *path, const struct pre
 
 	for (size_t i = 0; i < v->damaged; i++)
 		cmd_warn(&o->cmd, "%s", v->damage[i].what);
-	for (uint32_t i = 0; v->hit != NULL && i < in->streams; i++) {
+	for (uint32_t i = 0; in != NULL && v->hit != NULL && i < in->streams; i++) {
 		if (!v->hit[i])
 			continue;
 		if (o->cmd.verbose || hits < FILES_SHOWN)
@@ -179,7 +179,7 @@ static json_t *report_json(const char *path, const struct prep_ckm *p, const str
 	for (size_t i = 0; i < v->damaged; i++)
 		json_array_append_new(frames, json_pack("{s:i, s:o}", "frame", (int)v->damage[i].frame,
 							"error", cmd_json_text(v->damage[i].what)));
-	for (uint32_t i = 0; v->hit != NULL && i < in->streams; i++)
+	for (uint32_t i = 0; in != NULL && v->hit != NULL && i < in->streams; i++)
 		if (v->hit[i])
 			json_array_append_new(files, cmd_json_text(stream_name(&in->stream[i], name, sizeof name)));
 	root = json_pack("{s:o, s:b, s:o*, s:i, s:i, s:I, s:o, s:o}",

@@ -22,7 +22,8 @@ static const char usage[] =
 "                         (default: those of IMAGE, else 2M)\n"
 "      --volume N         only partition N (default: every NTFS volume)\n"
 "  -o, --output FILE      write the result to FILE ('-': standard output)\n"
-"  -i, --in-place         change IMAGE itself: all of it or nothing\n"
+"  -i, --in-place         change IMAGE itself: all of it or nothing (with --goal\n"
+"                         files in two steps, the files first)\n"
 "  -n, --dry-run          only tell what would be gained\n"
 CMD_USAGE_PARENT
 "  -f, --force            overwrite an existing FILE\n"
@@ -107,12 +108,14 @@ static json_t *volume_json(const struct prep_defrag_volume *v)
 			 "fragmented_after", (json_int_t)v->fragmented_after);
 }
 
-static void print_volume(FILE *f, const struct prep_defrag_volume *v)
+/* FAT and exFAT, which the other commands change, are said to be left alone even when nobody asks. */
+static void print_volume(FILE *f, const struct prep_defrag_volume *v, bool verbose)
 {
-	if (!v->done) {
-		fprintf(f, "volume %u: %s, left as it is\n", v->number, prep_fs_kind_name(v->kind));
+	if (!v->done && (verbose || prep_fs_known(v->kind)))
+		fprintf(f, "volume %u: %s, left as it is: only NTFS is defragmented\n", v->number,
+			prep_fs_kind_name(v->kind));
+	if (!v->done || !verbose)
 		return;
-	}
 	fprintf(f, "volume %u: %" PRIu64 " blocks in use, now %" PRIu64 " (no fewer than %" PRIu64 ", %" PRIu64
 		" cannot be emptied), %" PRIu64 " fragments, now %" PRIu64 ", %s moved\n", v->number, v->blocks_before,
 		v->blocks_after, v->blocks_bound, v->blocks_pinned, v->fragments_before, v->fragments_after,
@@ -137,16 +140,16 @@ static void report(const struct opts *o, const struct cmd_edit *edit,
 		volumes = json_array();
 		for (unsigned i = 0; i < rep->n; i++)
 			json_array_append_new(volumes, volume_json(&rep->volume[i]));
-		cmd_print_json(&o->cmd, json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:o}", "image", edit->disk->name,
-			"dry_run", o->cmd.dry_run, "block_size", (json_int_t)o->how.block_size, "blocks_before",
+		cmd_print_json(&o->cmd, json_pack("{s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "image",
+			edit->disk->name, "dry_run", o->cmd.dry_run, "goal", o->files ? "files" : "blocks", "block_size", (json_int_t)o->how.block_size, "blocks_before",
 			(json_int_t)sum.blocks_before, "blocks_after", (json_int_t)sum.blocks_after, "blocks_bound",
 			(json_int_t)sum.blocks_bound, "moved", (json_int_t)rep->moved, "volumes", volumes));
 		return;
 	}
 	if (o->cmd.quiet)
 		return;
-	for (unsigned i = 0; o->cmd.verbose && i < rep->n; i++)
-		print_volume(f, &rep->volume[i]);
+	for (unsigned i = 0; i < rep->n; i++)
+		print_volume(f, &rep->volume[i], o->cmd.verbose > 0);
 	fprintf(f, "%s: %" PRIu64 " blocks of %s in use %s %" PRIu64 " (no fewer than %" PRIu64 "), %" PRIu64
 		" files in pieces %s %" PRIu64 "; %s %smoved\n", edit->disk->name, sum.blocks_before,
 		cmd_size(o->how.block_size), o->cmd.dry_run ? "would become" : "became", sum.blocks_after, sum.blocks_bound,
@@ -175,6 +178,7 @@ static int defrag(struct opts *o, struct cmd_edit *edit, struct prep_defrag_repo
 		o->how.block_size = prep_vhd_block_size(edit->disk);
 	if (!o->files)
 		return prep_defrag(edit->volumes, edit->overlay, &o->how, rep, &o->cmd.progress, err);
+	/* Two steps: a place that the first has left may be used by the second (defrag.h). */
 	o->how.goal = PREP_DEFRAG_FILES;
 	if (prep_defrag(edit->volumes, edit->overlay, &o->how, &first, &o->cmd.progress, err) < 0 ||
 	    cmd_edit_next(&o->cmd, edit, err) < 0)
@@ -196,7 +200,8 @@ static int run(struct opts *o, struct prep_err *err)
 		r = cmd_refuse_child(&o->cmd, edit.disk, "what is moved would be in it twice, and make it larger", err);
 	if (r == 0)
 		r = defrag(o, &edit, &rep, err);
-	if (r == 0)
+	/* All that a dry run tells is known by now. */
+	if (r == 0 && !o->cmd.dry_run)
 		r = cmd_edit_commit(&o->cmd, &edit, err);
 	if (r == 0)
 		report(o, &edit, &rep);

@@ -314,6 +314,9 @@ static void print_volume(const struct opts *o, const struct prep_inspect *in,
 		putchar('\n');
 		printf("    fragmented:  %" PRIu64 " of %" PRIu64 " files, %.2f fragments each\n", a->fragmented,
 		       a->streams, a->streams > 0 ? (double)a->fragments / (double)a->streams : 0.0);
+		if (v->planned)
+			printf("    defragment:  %" PRIu64 " blocks in use, %" PRIu64 " after vhd-defrag, which moves %s\n",
+			       v->defrag.blocks_before, v->defrag.blocks_after, cmd_size(v->defrag.moved));
 		print_presets(v);
 		if (v->info.obstacles != 0)
 			printf("    state:       %s\n", v->info.obstacle_text);
@@ -444,6 +447,13 @@ static json_t *audit_json(const struct prep_fs_audit *a)
 		(json_int_t)a->files, "folders", (json_int_t)a->folders, "used_clusters", (json_int_t)a->used, "problems", notes_json(&a->problems));
 }
 
+static json_t *defrag_json(const struct prep_defrag_volume *d)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "blocks_before", (json_int_t)d->blocks_before, "blocks_pinned",
+			 (json_int_t)d->blocks_pinned, "blocks_bound", (json_int_t)d->blocks_bound, "blocks_after",
+			 (json_int_t)d->blocks_after, "moved", (json_int_t)d->moved);
+}
+
 static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,
 			   const struct prep_inspect_volume *v)
 {
@@ -484,6 +494,7 @@ static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,
 		json_object_set_new(j, "streams", json_integer((json_int_t)v->audit.streams));
 		json_object_set_new(j, "fragmented_streams", json_integer((json_int_t)v->audit.fragmented));
 		json_object_set_new(j, "fragments", json_integer((json_int_t)v->audit.fragments));
+		json_object_set_new(j, "defrag", v->planned ? defrag_json(&v->defrag) : json_null());
 		json_object_set(j, "removable", presets);
 		json_object_set(j, "obstacles", obstacles);
 		if (o->check)

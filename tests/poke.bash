@@ -47,6 +47,11 @@ size_of() {
 	stat -c %s "$1"
 }
 
+# strace, under which the leak sanitizer does not work.
+traced() {
+	ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 strace "$@"
+}
+
 ## VHD
 
 # checksum FILE OFFSET LENGTH FIELD: set the checksum of a footer (64) or header (36) right again.
@@ -133,7 +138,7 @@ first_cluster() {
 
 # poke_first_cluster FILE OFFSET CLUSTER: lead its first run elsewhere.
 poke_first_cluster() {
-	local at head i hex= n=$3
+	local at head i hex='' n=$3
 	at=$(runs "$1" "$2")
 	head=$(le "$1" "$at" 1)
 	for ((i = 0; i < head >> 4; i++)); do

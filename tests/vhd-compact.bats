@@ -259,16 +259,16 @@ patchy() {
 		# shellcheck disable=SC2086 # several words
 		vhd-compact -n --json $options x.vhd >plan
 		# shellcheck disable=SC2086
-		vhd-compact --json -f -o y.vhd $options x.vhd >done
-		[ "$(jq .blocks_after plan)" = "$(jq .blocks_after done)" ]
+		vhd-compact --json -f -o y.vhd $options x.vhd >report
+		[ "$(jq .blocks_after plan)" = "$(jq .blocks_after report)" ]
 		[ "$(jq .dry_run plan)" = true ]
-		[ "$(jq .size_after plan)" -ge "$(jq .allocated_after done)" ]
-		[ "$(jq .size_after done)" = "$(size_of y.vhd)" ]
-		[ "$(jq .size_before done)" = "$(size_of x.vhd)" ]
+		[ "$(jq .size_after plan)" -ge "$(jq .allocated_after report)" ]
+		[ "$(jq .size_after report)" = "$(size_of y.vhd)" ]
+		[ "$(jq .size_before report)" = "$(size_of x.vhd)" ]
 		case $options in
 		*block* | '')
-			[ "$(jq .blocks_after done)" = "$(count_blocks y.vhd)" ]
-			[ "$(jq .size_after plan)" -le $(($(jq .size_after done) + 8192)) ]
+			[ "$(jq .blocks_after report)" = "$(count_blocks y.vhd)" ]
+			[ "$(jq .size_after plan)" -le $(($(jq .size_after report) + 8192)) ]
 			;;
 		esac
 	done

@@ -296,11 +296,12 @@ exfat_digest() {
 
 @test "exFAT as mkfs.exfat makes it, in every cluster size" {
 	skip_without mkfs.exfat fsck.exfat
-	for size in 512 4K 32K 128K 1M; do
-		echo "$size"
+	for options in '-c 512' '-c 4K' '-c 32K --pack-bitmap' '-c 128K' '-c 1M' '-c 32M -b 32M'; do
+		echo "$options"
 		rm -f exfat
-		truncate -s 128M exfat
-		mkfs.exfat -q -c "$size" -L LABEL exfat >/dev/null 2>&1 || continue
+		truncate -s 1G exfat
+		# shellcheck disable=SC2086 # several words
+		mkfs.exfat $options -L LABEL exfat >/dev/null
 		run -0 vhd-info --check exfat
 		[[ $output == *'exFAT "LABEL"'*': sound'* ]]
 		cp exfat zeroed
@@ -319,13 +320,16 @@ exfat_digest() {
 		truncate -s "${shape%% *}" fat
 		# shellcheck disable=SC2086 # several words
 		mkfs.vfat --invariant ${shape#* } fat >/dev/null
-		mmd -i fat ::/folder || continue
+		# mtools knows sectors of 512 bytes, and FAT32 only where it is large
+		made=0
+		mmd -i fat ::/folder 2>/dev/null && made=1
 		run -0 vhd-info --check fat
 		[[ $output == *': sound'* ]]
 		cp fat zeroed
 		vhd-zerofree -q -i zeroed
 		cmp fat zeroed
-		vhd-rmfile -q -i -r zeroed /folder
+		[ "$made" = 0 ] || vhd-rmfile -q -i -r zeroed /folder
 		run -0 fsck.vfat -n zeroed
+		[[ $output == *'0 files, '* || $output == *'1 files, '* ]] || { echo "$output"; false; }
 	done
 }

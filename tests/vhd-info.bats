@@ -484,7 +484,7 @@ warns() {
 	[ "$(sha256sum <x.vhd)" = "$sum" ]
 	[ "$(ls -A)" = x.vhd ]
 	skip_without strace
-	strace -f -e trace=openat,pwrite64,fallocate,ftruncate,unlink,rename -o log vhd-info --check x.vhd >/dev/null
+	traced -f -e trace=openat,pwrite64,fallocate,ftruncate,unlink,rename -o log vhd-info --check x.vhd >/dev/null
 	grep -q 'x.vhd.*O_RDONLY' log
 	run ! grep -E 'x\.vhd.*O_(RDWR|WRONLY)|pwrite64|fallocate|ftruncate|unlink|rename' log
 }

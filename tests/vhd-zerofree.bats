@@ -239,7 +239,7 @@ refused() {
 		sum=$(sha256sum <x.$format)
 		time=$(stat -c '%y %b' x.$format)
 		sleep 0.05
-		strace -y -e trace=pwrite64,write,fallocate,ftruncate,copy_file_range -o log vhd-zerofree -i --json x.$format >json
+		traced -y -e trace=pwrite64,write,fallocate,ftruncate,copy_file_range -o log vhd-zerofree -i --json x.$format >json
 		[ "$(jq .zeroed json)" = 0 ]
 		run ! grep "/x\.$format>" log
 		[ "$(stat -c '%y %b' x.$format)" = "$time" ]
@@ -254,12 +254,12 @@ refused() {
 	truncate -s 24M x.raw
 	mkntfs -F -Q -q -T x.raw 2>/dev/null
 	poke x.raw $((4000 * 4096 + 77)) 01
-	strace -y -e trace=pwrite64,fallocate -o log vhd-zerofree -i --json x.raw >json
+	traced -y -e trace=pwrite64,fallocate -o log vhd-zerofree -i --json x.raw >json
 	[ "$(jq .zeroed json)" = 4096 ]
 	[ "$(grep -c '/x\.raw>' log)" -eq 1 ]
 	grep '/x\.raw>' log | grep -q "fallocate.*$((4000 * 4096)), 4096)"
 	# and holes are not read
-	strace -y -e trace=pread64 -o log vhd-zerofree -i -q x.raw
+	traced -y -e trace=pread64 -o log vhd-zerofree -i -q x.raw
 	[ "$(awk '/\/x\.raw>/ { n += $NF } END { print n }' log)" -lt 4000000 ]
 }
 

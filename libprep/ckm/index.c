@@ -48,9 +48,11 @@ struct buf {
 
 static void put(struct buf *b, const void *p, size_t len)
 {
-	if (b->room - b->len < len) {
-		const size_t room = (b->room + len) * 2;
-		uint8_t *grown = b->failed ? NULL : realloc(b->p, room);
+	if (b->failed)
+		return;
+	if (b->p == NULL || b->room - b->len < len) {
+		const size_t room = (b->room + len + 32) * 2;
+		uint8_t *grown = realloc(b->p, room);
 
 		if (grown == NULL) {
 			b->failed = true;

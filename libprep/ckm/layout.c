@@ -91,7 +91,7 @@ static int start_stream(struct prep_layout *l, const struct prep_layout_stream *
 static int add_piece(struct prep_layout *l, uint64_t off, uint64_t len, struct prep_err *err)
 {
 	struct prep_layout_stream *s = &l->stream[l->streams - 1];
-	struct prep_layout_piece *last = s->pieces > 0 ? &l->piece[l->pieces - 1] : NULL;
+	struct prep_layout_piece *last = s->pieces > 0 && l->pieces > 0 ? &l->piece[l->pieces - 1] : NULL;
 
 	if (last != NULL && off != PREP_LAYOUT_HOLE && last->off != PREP_LAYOUT_HOLE && last->off + last->len == off) {
 		last->len += len;

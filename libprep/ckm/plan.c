@@ -175,7 +175,7 @@ static int add_runs(struct run_writer *w, uint64_t at, uint64_t len, struct prep
 	struct prep_ckm_index *in = w->in;
 
 	while (len > 0) {
-		struct prep_run *last = w->to->runs > 0 ? &in->run[in->runs - 1] : NULL;
+		struct prep_run *last = w->to->runs > 0 && in->run != NULL ? &in->run[in->runs - 1] : NULL;
 		uint64_t off, n;
 
 		while (at >= w->piece->at + w->piece->len)
@@ -188,7 +188,7 @@ static int add_runs(struct run_writer *w, uint64_t at, uint64_t len, struct prep
 			last->len += n;
 			continue;
 		}
-		if (in->runs == w->room) {
+		if (in->run == NULL || in->runs == w->room) {
 			const size_t room = w->room != 0 ? w->room * 2 : 1024;
 			struct prep_run *more = reallocarray(in->run, room, sizeof *more);
 

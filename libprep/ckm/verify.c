@@ -95,7 +95,7 @@ static int find_hits(const struct prep_ckm_index *in, struct prep_verify_report 
 
 	if (r->damaged == 0)
 		return 0;
-	bad = calloc(in->frames, sizeof *bad);
+	bad = calloc((size_t)in->frames + 1, sizeof *bad);
 	r->hit = calloc((size_t)in->streams + 1, sizeof *r->hit);
 	if (bad == NULL || r->hit == NULL) {
 		free(bad);

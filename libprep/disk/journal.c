@@ -416,9 +416,11 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
 	struct prep_err first = PREP_ERR_INIT;
 	struct journal j = { .s.fd = -1 };
+	struct prep_overlay_change c;
 	struct stat st;
 	int r;
 
+	*zeroed = 0;
 	if (name == NULL || stat(path, &st) != 0) {
 		r = prep_fail_errno(err, "%s", path);
 		goto out;
@@ -426,6 +428,11 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 	/* Moved data first: it lies in free clusters until the journal's records name it. */
 	r = prep_overlay_settle(overlay, progress, err);
 	if (r == 0)
+		r = prep_overlay_change(overlay, 0, &c, err);
+	/* Nothing changed: nothing to write. */
+	if (r == 0)
+		goto out;
+	if (r > 0)
 		r = write_journal(overlay, name, st.st_mode & 0777, err);
 	if (r < 0)
 		goto out;

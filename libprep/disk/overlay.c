@@ -13,6 +13,7 @@
 #define LEAF_BYTES ((uint64_t)PAGE * LEAF_PAGES)
 #define MEMORY_PAGES ((uint32_t)(32 * PREP_MIB / PAGE))
 #define CHUNK_PAGES 256u
+#define WORTH_ASKING (64 * PREP_KIB) /* shorter ranges are not looked up in the base: there may be 100,000s */
 
 /* Where the changed pages of 2 MiB of the disk are: slot numbers, 0 for none. */
 struct leaf {
@@ -449,6 +450,8 @@ static int overlay_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	}
 	if (r != NULL && r->source == NULL && r->byte != 0) {
 		*ret = (struct prep_extent){ off, r->end - off, PREP_EXTENT_DATA };
+	} else if (r != NULL && r->end - r->off < WORTH_ASKING) {
+		*ret = (struct prep_extent){ off, r->end - off, moved ? PREP_EXTENT_DATA : PREP_EXTENT_ZERO };
 	} else {
 		/* A hole under zeros is still a hole; data under zeros is zeros. */
 		if (source->ops->extent(source, moved ? r->from + (off - r->off) : off, ret, err) < 0)

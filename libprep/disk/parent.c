@@ -230,7 +230,9 @@ int prep_parent_find(const char *child, bool named, const struct prep_parent_ref
 			free(s.wrong);
 			return prep_fail_errno(err, "%s", parents->path[i]);
 		}
-		found = try_file(&s, strdup(parents->path[i]), ret);
+		/* One that has been found as the parent of another is no wrong guess for this. */
+		if (strcmp(parents->path[i], child) != 0)
+			found = try_file(&s, strdup(parents->path[i]), ret);
 	}
 	if (!found && named)
 		found = try_names(&s, ret);

@@ -179,13 +179,14 @@ int prep_vhd_diff_create(struct prep_output *out, const struct prep_vhd_footer *
 		.sectors = parent->sectors, .type = PREP_VHD_DIFFERENCING,
 	};
 	struct prep_vhd_header h = {
-		.bat_offset = PREP_VHD_BAT_OFFSET, .version = 0x00010000,
+		.version = 0x00010000,
 		.bat_entries = (uint32_t)((size + block_size - 1) / block_size), .block_size = (uint32_t)block_size,
 	};
-	uint64_t off = prep_round_up(PREP_VHD_BAT_OFFSET + (uint64_t)h.bat_entries * 4, LOCATOR_ALIGN);
+	/* The names come before the table: QEMU puts new blocks right behind that, whatever stands there. */
+	uint64_t off = LOCATOR_ALIGN;
 	struct wide *absolute = malloc(sizeof *absolute), *relative = malloc(sizeof *relative);
 	char *rel = prep_parent_relative(path, parent_path);
-	uint8_t front[PREP_VHD_BAT_OFFSET];
+	uint8_t front[PREP_VHD_HEADER_OFFSET + PREP_VHD_HEADER_SIZE];
 	int r = -1;
 
 	if (absolute == NULL || relative == NULL || rel == NULL) {
@@ -200,14 +201,17 @@ int prep_vhd_diff_create(struct prep_output *out, const struct prep_vhd_footer *
 	put_header_name(&h, absolute);
 	h.locator[0] = locator("W2ku", absolute, &off);
 	h.locator[1] = locator("W2ru", relative, &off);
+	h.bat_offset = off;
 	prep_vhd_footer_encode(&f, front);
 	prep_vhd_header_encode(&h, front + PREP_VHD_HEADER_OFFSET);
-	if (prep_output_write(out, front, sizeof front, err) < 0 || write_bat(out, h.bat_entries, err) < 0 ||
+	if (prep_output_write(out, front, sizeof front, err) < 0 ||
 	    write_locator(out, &h.locator[0], absolute, err) < 0 ||
-	    write_locator(out, &h.locator[1], relative, err) < 0)
+	    write_locator(out, &h.locator[1], relative, err) < 0 ||
+	    prep_output_zeros(out, h.bat_offset - prep_output_size(out), err) < 0 ||
+	    write_bat(out, h.bat_entries, err) < 0)
 		goto out;
 	/* As in every file: the footer is the last sector of a page. */
-	off += LOCATOR_ALIGN - PREP_VHD_FOOTER_SIZE;
+	off = prep_round_up(prep_output_size(out) + PREP_VHD_FOOTER_SIZE, LOCATOR_ALIGN) - PREP_VHD_FOOTER_SIZE;
 	r = prep_output_zeros(out, off - prep_output_size(out), err);
 	if (r == 0)
 		r = prep_output_write(out, front, PREP_VHD_FOOTER_SIZE, err);

@@ -25,7 +25,7 @@ void prep_vhd_diff_names(int fd, const char *name, const struct prep_vhd_header 
 uint64_t prep_vhd_diff_locator_space(const struct prep_vhd_locator *l, uint64_t *used);
 
 /*
- * Write an empty differencing disk: footer, header, locators and a block table
+ * Write an empty differencing disk: footer, header, locators, and a block table
  * without blocks. `parent` is the parent's footer, which gives id, size and
  * geometry; parent_path and path are the absolute paths of the parent and of
  * what out will be. Everything else is as Windows writes it: "win " as creator, no

@@ -79,10 +79,13 @@ int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_e
 	return 0;
 }
 
-/*
- * Whether what the evacuated blocks hold fits into those that stay, and leaves
- * them some room: longer run lists may need file records of their own.
- */
+/* Room left for longer run lists, which may need file records of their own: libntfs-3g makes 16 at a time. */
+static uint64_t reserve(const struct prep_layout *l, uint64_t need)
+{
+	return need / 512 + 48 * PREP_KIB / l->cluster_size + 4;
+}
+
+/* Whether what the evacuated blocks hold fits into those that stay, and leaves them some room. */
 static bool fits(const struct prep_layout *l, const struct block *b, const uint8_t *evacuate,
 		 uint64_t *need)
 {
@@ -99,7 +102,7 @@ static bool fits(const struct prep_layout *l, const struct block *b, const uint8
 		room += stays ? b[i].free : 0;
 		room += b[i].shares_free && stays && i + 1 < l->blocks && !next_goes && in_use(l, b, i + 1);
 	}
-	return *need == 0 || *need + *need / 512 + 16 <= room;
+	return *need == 0 || *need + reserve(l, *need) <= room;
 }
 
 /* The n first of the candidates. */

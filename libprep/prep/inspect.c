@@ -53,6 +53,21 @@ static int scan_free(struct prep_inspect_volume *v, const struct prep_progress *
 	}
 }
 
+/* What vhd-defrag would gain, where it can be told. */
+static int plan_defrag(const struct prep_inspect *in, struct prep_inspect_volume *v, struct prep_fs *fs,
+		       struct prep_err *err)
+{
+	struct prep_err e = PREP_ERR_INIT;
+
+	if (v->volume->kind != PREP_FS_NTFS || !prep_fs_audit_records_sound(&v->audit))
+		return 0;
+	v->planned = prep_defrag_estimate(v->volume, fs, in->volumes->disk, &v->audit, in->block_size, &v->defrag,
+					  &e) == 0;
+	/* No clusters so large that no block holds one, no streams that were never looked at so closely. */
+	return v->planned || e.code == PREP_EREFUSED || e.code == PREP_EDAMAGED ? 0
+										 : prep_fail(err, e.code, "%s", e.msg);
+}
+
 static int inspect_fs(struct prep_inspect *in, struct prep_inspect_volume *v, struct prep_fs *fs,
 		      bool quick, const struct prep_progress *progress, struct prep_err *err)
 {
@@ -67,7 +82,9 @@ static int inspect_fs(struct prep_inspect *in, struct prep_inspect_volume *v, st
 		snprintf(v->problem, sizeof v->problem, "damaged: %s",
 			 v->audit.problems.n > 0 ? v->audit.problems.text[0] : "the audit failed");
 	}
-	return quick ? 0 : scan_free(v, progress, err);
+	if (quick)
+		return 0;
+	return plan_defrag(in, v, fs, err) < 0 ? -1 : scan_free(v, progress, err);
 }
 
 static int inspect_volume(struct prep_inspect *in, struct prep_inspect_volume *v, bool quick,
@@ -171,7 +188,6 @@ static int inspect_blocks(struct prep_inspect *in, struct prep_disk *d,
 	unsigned char *buf;
 	int state = 0;
 
-	in->block_size = prep_vhd_block_size(d);
 	in->blocks = (d->size + in->block_size - 1) / in->block_size;
 	in->state = malloc((size_t)in->blocks);
 	buf = malloc(PREP_MIB);
@@ -194,6 +210,7 @@ int prep_inspect(struct prep_disk *d, bool quick, struct prep_inspect *ret,
 		 const struct prep_progress *progress, struct prep_err *err)
 {
 	memset(ret, 0, sizeof *ret);
+	ret->block_size = prep_vhd_block_size(d);
 	if (prep_volumes_open(d, &ret->volumes, err) < 0)
 		return -1;
 	for (unsigned i = 0; i < ret->volumes->n; i++) {

@@ -6,6 +6,7 @@
 #define PREP_PREP_INSPECT_H
 
 #include "libprep/base/progress.h"
+#include "libprep/prep/defrag.h"
 #include "libprep/prep/rmfile.h"
 #include "libprep/volume/volumes.h"
 
@@ -31,6 +32,8 @@ struct prep_inspect_volume {
 	struct {
 		uint64_t files, bytes;
 	} preset[PREP_INSPECT_PRESETS_MAX]; /* what each of prep_presets would remove */
+	bool planned;                 /* vhd-defrag's gain is known (sound NTFS; not with quick): */
+	struct prep_defrag_volume defrag; /* as prep_defrag_estimate has it, for block_size */
 	char problem[256];            /* why it could not be opened, or what is wrong; empty if nothing */
 };
 
@@ -39,8 +42,9 @@ struct prep_inspect {
 	struct prep_inspect_volume volume[PREP_PARTITIONS_MAX]; /* volumes->n of them */
 	bool damaged;                 /* some audit, or a file system that did not open, says so */
 
-	/* Not with quick. */
 	uint64_t block_size;          /* of the dynamic VHD, or 2 MiB */
+
+	/* Not with quick. */
 	uint64_t blocks;
 	uint8_t *state;               /* enum prep_block_state of each */
 	uint64_t count[PREP_BLOCK_STATES];

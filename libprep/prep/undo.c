@@ -2,6 +2,7 @@
 #include "libprep/prep/undo.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,20 @@ static int open_base(const char *base, const struct prep_undo *how, struct pair 
 	return 0;
 }
 
+/* Whether the file `path` is the VHD with this id. */
+static bool is_disk(const char *path, const uint8_t id[16])
+{
+	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	uint8_t have[16];
+	bool same;
+
+	if (fd < 0)
+		return false;
+	same = prep_vhd_peek(fd, have) > 0 && memcmp(have, id, sizeof have) == 0;
+	close(fd);
+	return same;
+}
+
 /* Everything is ready in out: protect the base, and then let the undo disk appear. */
 static int stand(struct pair *p, struct prep_output *out, const uint8_t id[16], struct prep_err *err)
 {
@@ -154,6 +169,9 @@ static int stand(struct pair *p, struct prep_output *out, const uint8_t id[16], 
 		return -1;
 	if (set_mode(base, mode & ~WRITERS, err) == 0 && prep_output_commit(out, err) == 0)
 		return 0;
+	/* It may have its name already, and only that may not last. */
+	if (is_disk(p->report->undo, id))
+		unlink(p->report->undo);
 	set_mode(base, mode, &later);
 	prep_undo_mark_remove(base, &later);
 	return -1;
@@ -266,6 +284,14 @@ static int write_base(struct pair *p, const struct prep_undo *how, const struct 
 	return r;
 }
 
+static bool is_as_it_was(const char *base, const struct stat *before)
+{
+	struct stat st;
+
+	return stat(base, &st) == 0 && st.st_size == before->st_size && st.st_mtim.tv_sec == before->st_mtim.tv_sec &&
+	       st.st_mtim.tv_nsec == before->st_mtim.tv_nsec;
+}
+
 /*
  * From the changed mark on, a commit has begun: whatever cuts it off, the undo
  * disk stays and the next try writes all of it again, until it is gone and the
@@ -292,8 +318,8 @@ static int commit(struct pair *p, const struct prep_undo *how, const struct prep
 	if (prep_undo_mark_write(base, &begun, err) < 0)
 		return -1;
 	if (set_mode(base, begun.mode, err) < 0 || write_base(p, how, progress, err) < 0) {
-		/* A try that was cut off before may have written to the base: then there is no way back. */
-		if (prep_journal_waits(base) || p->mark.committing)
+		/* Once the base may have been written to, by this try or one before, there is no way back. */
+		if (prep_journal_waits(base) || p->mark.committing || !is_as_it_was(base, &p->st))
 			return -1;
 		set_mode(base, p->st.st_mode & 07777, &later);
 		if (p->marked)

@@ -60,7 +60,7 @@ uint64_t prep_yield_next(uint64_t limit, uint64_t fastest, uint64_t own_rate, ui
 				PREP_YIELD_TRICKLE);
 	if (limit == 0)
 		return 0;
-	limit += limit / 2;
+	limit *= 2;
 	return limit > fastest ? 0 : limit;
 }
 

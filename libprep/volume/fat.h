@@ -271,7 +271,7 @@ int prep_fat_tree_next(struct prep_fat_tree *t, struct prep_err *err);
 /* Go into the folder that was just read. 0, and not entered, when it is nested deeper than any path. */
 int prep_fat_tree_enter(struct prep_fat_tree *t, unsigned tag, struct prep_err *err);
 
-/* The path of the entry just read, or after PREP_FAT_TREE_LEFT of the folder ("" of the root): until the next call. */
+/* The path of the entry just read; after PREP_FAT_TREE_LEFT that of the folder, "" of the root. Until the next call. */
 int prep_fat_tree_path(struct prep_fat_tree *t, const char **ret, struct prep_err *err);
 const char *prep_fat_tree_left_path(struct prep_fat_tree *t);
 
@@ -284,7 +284,7 @@ void prep_fat_free(struct prep_fat *f);
 /* Record an obstacle. */
 void prep_fat_obstacle(struct prep_fat *f, unsigned obstacle, const char *text);
 
-/* The rest of opening, the same for both: the label, and what stands against writing. Takes f, even on failure. */
+/* The rest of opening: the label, and what stands against writing. Takes f, even on failure. */
 int prep_fat_finish_open(struct prep_fat *f, unsigned flags, struct prep_fs **ret, struct prep_err *err);
 
 /* ---- exfat_tables.c ---- */

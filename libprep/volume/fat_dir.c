@@ -224,12 +224,13 @@ static unsigned short_name(const uint8_t *slot, uint8_t *out)
 	return n;
 }
 
+/* What no system writes, and no byte of a character of two bytes can be. */
 static bool short_name_sound(const uint8_t *slot)
 {
 	if (slot[0] == ' ')
 		return false;
 	for (unsigned i = 0; i < 11; i++)
-		if ((slot[i] < ' ' && !(i == 0 && slot[i] == 0x05)) || slot[i] == '/' || slot[i] == '\\')
+		if ((slot[i] < ' ' && !(i == 0 && slot[i] == 0x05)) || slot[i] == '/')
 			return false;
 	return true;
 }

@@ -964,7 +964,8 @@ static void stamp_volume(struct image *im, uint64_t seed)
 	if (!dev || dev_open(dev, O_RDWR) < 0)
 		DIE("out of memory");
 	stamp_records(dev, mft, 64, rec, stamp);
-	stamp_records(dev, mirror, 4, rec, stamp);
+	/* $MFTMirr has the first four records, or as many as a cluster holds. */
+	stamp_records(dev, mirror, cluster > 4 * rec ? cluster / rec : 4, rec, stamp);
 	stamp_records(dev, index, 1, 4096, stamp);
 	if (dev_pread(dev, boot, 512, 0) != 512)
 		DIE("stamp: %s", strerror(errno));
@@ -974,6 +975,8 @@ static void stamp_volume(struct image *im, uint64_t seed)
 	put_le32(boot + 80, sum);
 	if (dev_pwrite(dev, boot, 512, 0) != 512 || dev_pwrite(dev, boot, 512, get_le(boot + 40, 8) * 512) != 512)
 		DIE("stamp: %s", strerror(errno));
+	/* An open device is not freed. */
+	dev_close(dev);
 	ntfs_device_free(dev);
 }
 

@@ -95,7 +95,7 @@ static uint32_t fat_count_free(const struct fat_image *im)
 }
 
 #define FAT_EOC 0xffffffffu /* cut to the width */
-#define FAT_BADMARK(im) ((im)->bits == 12 ? 0xff7u : (im)->bits == 16 ? 0xfff7u : (im)->bits == 32 ? 0x0ffffff7u : 0xfffffff7u)
+#define FAT_BADMARK(im) (0xfffffff7u & ((im)->bits < 32 ? (1u << (im)->bits) - 1 : (im)->bits == 32 ? 0x0fffffff : UINT32_MAX))
 
 __attribute__((unused))
 static void fat_mark(struct fat_image *im, uint32_t cluster, bool used)

@@ -556,7 +556,7 @@ static void creation(void)
 	unsigned char *file, wide[9000];
 	uint8_t id[16], sum[1024];
 	struct prep_vhd_footer footer;
-	size_t len, n;
+	size_t len, n, bat;
 
 	make_base("parent.vhd");
 	snprintf(base, sizeof base, "%s/parent.vhd", check_dir());
@@ -585,7 +585,9 @@ static void creation(void)
 	CHECK(memcmp(sum, file + 512, 1024) == 0);
 	CHECK(memcmp(file + 512 + 40, id_a, 16) == 0);
 	CHECK_EQ(get_be32(file + 512 + 56), 0);
-	CHECK_EQ(get_be32(file + 1536), UNUSED_BLOCK);
+	bat = (size_t)get_be64(file + 512 + 16);
+	CHECK_EQ(get_be32(file + bat), UNUSED_BLOCK);
+	CHECK(bat >= get_be64(file + 512 + 600 + 16) + get_be32(file + 512 + 600 + 4));
 	/* both locators: little-endian, without a NUL, each on a page of its own */
 	CHECK(memcmp(file + 512 + 576, "W2ku", 4) == 0 && memcmp(file + 512 + 576 + 24, "W2ru", 4) == 0);
 	strcpy(stpcpy(path, "C:"), base);
@@ -609,7 +611,7 @@ static void creation(void)
 	prep_disk_close(d);
 	file = check_read(check_path("new.vhd"), &len);
 	/* block data on a page, one sector its own, the rest of it copied up */
-	n = (size_t)get_be32(file + 1536) * 512;
+	n = (size_t)get_be32(file + bat) * 512;
 	CHECK_EQ((n + 512) % 4096, 0);
 	CHECK_EQ(file[n + 1], 0x40);
 	CHECK(file[n] == 0 && prep_is_zero(file + n + 2, 510));

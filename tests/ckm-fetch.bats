@@ -1,0 +1,539 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ckm-fetch: from a real web server (nginx) and from bad ones (tests/tools/badserver.c), all on the loopback interface.
+
+load helper
+
+setup() {
+	cd "$BATS_TEST_TMPDIR"
+	export XDG_CACHE_HOME=$BATS_TEST_TMPDIR/xdg
+	unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+	servers=()
+}
+
+teardown() {
+	local pid
+	for pid in "${servers[@]}"; do
+		kill "$pid" 2>/dev/null || true
+	done
+}
+
+# A series of images and their packages in ./www, shared: v1, v2 (its update), v2d (the difference), v3 (laid out anew).
+use_series() {
+	local dir
+	dir=$(image_cache)/fetch-series
+	(
+		flock 9
+		[ -e "$dir/done" ] || {
+			"$top/scripts/mkimage" -q --corpus synthetic --size 96M --series "$dir"
+			ckm-pack -q -1 -o "$dir/v1.ckm" "$dir/v1.vhd"
+			ckm-pack -q -1 --base "$dir/v1.ckm" -o "$dir/v2.ckm" "$dir/v2.vhd"
+			ckm-pack -q -1 --base "$dir/v1.ckm" --difference -o "$dir/v2d.ckm" "$dir/v2.vhd"
+			ckm-pack -q -1 -o "$dir/v3.ckm" "$dir/v3.vhd"
+			touch "$dir/done"
+		}
+	) 9>"$dir.lock"
+	www=$dir
+	frames=$(($(stat -c %s "$www/v2.ckm") - $(stat -c %s "$www/v2.ckm.index")))
+}
+
+# bad [OPTION]... DIR: start a bad server; $url is where it serves.
+bad() {
+	local port
+	"$build/tests/badserver" --log "$BATS_TEST_TMPDIR/log" "$@" >port 2>/dev/null 3>&- &
+	servers+=($!)
+	for _ in $(seq 100); do
+		[ ! -s port ] || break
+		sleep 0.05
+	done
+	port=$(cat port)
+	rm port
+	url=http://127.0.0.1:$port
+}
+
+# nginx_serve DIR [SERVER-DIRECTIVES]: a real one; $url likewise.
+nginx_serve() {
+	local port
+	skip_without nginx
+	mkdir -p ng
+	for _ in $(seq 20); do
+		port=$((20000 + RANDOM % 30000))
+		cat >ng/conf <<-CONF
+			daemon off;
+			master_process off;
+			pid pid;
+			error_log error.log;
+			events { worker_connections 64; }
+			http {
+				log_format brief '\$uri \$http_range \$status \$body_bytes_sent \$server_protocol';
+				access_log access.log brief;
+				client_body_temp_path t1;
+				proxy_temp_path t2;
+				fastcgi_temp_path t3;
+				uwsgi_temp_path t4;
+				scgi_temp_path t5;
+				server {
+					listen 127.0.0.1:$port ${3:-};
+					root $1;
+					${2:-}
+				}
+			}
+		CONF
+		nginx -p "$BATS_TEST_TMPDIR/ng" -c "$BATS_TEST_TMPDIR/ng/conf" >/dev/null 2>&1 3>&- &
+		sleep 0.4
+		if kill -0 $! 2>/dev/null; then
+			servers+=($!)
+			url=http://127.0.0.1:$port
+			return
+		fi
+	done
+	cat ng/error.log
+	return 1
+}
+
+# Bytes of the package's body that a bad server has sent.
+sent() {
+	awk -v name="${1:-v2.ckm}" '$1 == name { s += $4 } END { printf "%d", s }' log
+}
+
+field() {
+	sed -n 's/^ *"'"$1"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p' <<<"$output" | head -n 1
+}
+
+# ---- A real server ----
+
+@test "an image from nginx: index first, then ranges, and the same disk" {
+	use_series
+	nginx_serve "$www"
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ ! -e out.vhd.part ]
+	[ "$(head -n 1 ng/access.log | cut -d' ' -f1)" = /v2.ckm.index ]
+	[ "$(field requests)" = "$(wc -l <ng/access.log)" ]
+	[ "$(field fetched_bytes)" = "$(awk '{ s += $(NF - 1) } END { print s }' ng/access.log)" ]
+	awk 'NR > 1 && $(NF - 2) != 206 { print; bad = 1 } END { exit bad }' ng/access.log
+	run -3 ckm-fetch -o out.vhd "$url/v2.ckm"
+}
+
+@test "with the old version as seed only the update is fetched, in few requests" {
+	use_series
+	nginx_serve "$www"
+	run -0 ckm-fetch --json --seed "$www/v1.vhd" -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ "$(field requests)" -le 3 ]
+	[ "$(field fetched_bytes)" -lt $((frames / 4)) ]
+	# told before
+	run -0 ckm-fetch -n --json --seed "$www/v1.vhd" "$url/v2.ckm"
+	plan=$(field frame_bytes)
+	run -0 ckm-fetch --json --seed "$www/v1.vhd" -f -o other.vhd "$url/v2.ckm"
+	[ "$(field frame_bytes)" = "$plan" ]
+	run -0 ckm-fetch -n --seed "$www/v1.vhd" --seed "$www/host" "$url/v2.ckm"
+	[[ $output == *"to fetch: "*" in "*"range"* ]]
+	[[ $output == *"/host"* ]]
+}
+
+@test "an existing OUT is a seed, and its index is kept for the next time" {
+	use_series
+	nginx_serve "$www"
+	ckm-fetch -q -o out.vhd "$url/v1.ckm"
+	same_guest "$www/v1.vhd" out.vhd
+	[ -n "$(ls "$XDG_CACHE_HOME"/prep/*.index)" ]
+	run -0 ckm-fetch -f --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ "$(field fetched_bytes)" -lt $((frames / 4)) ]
+	run -0 ckm-fetch -f --json -o out.vhd "$url/v2.ckm"
+	[ "$(field frames)" = 0 ]
+	[ "$(field requests)" = 1 ]
+	echo nothing >other.vhd
+	run -0 ckm-fetch -f -o other.vhd "$url/v1.ckm"
+	same_guest "$www/v1.vhd" other.vhd
+}
+
+@test "formats, file URLs, pre-staged packages, difference packages" {
+	use_series
+	run -0 ckm-fetch --to raw -o out.raw "file://$www/v1.ckm"
+	same_guest "$www/v1.vhd" out.raw
+	bad "$www"
+	run -0 ckm-fetch --json --package "$www/v1.ckm" -o a.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" a.vhd
+	[ "$(field fetched_bytes)" -lt $((frames / 4)) ]
+	mkdir staged
+	cp "$www/v2.ckm" "$www/v1.ckm" staged
+	echo nothing >staged/x.ckm
+	run -0 ckm-fetch --json --package staged -o b.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" b.vhd
+	run -0 ckm-fetch -q --json --package staged -f -o b.vhd "$url/v2.ckm"
+	[ "$(field frames)" = 0 ]
+	run -3 ckm-fetch -o c.vhd "$url/v2d.ckm"
+	[[ $output == *"difference package"* ]]
+	run -0 ckm-fetch --seed "$www/v1.vhd" -o c.vhd "$url/v2d.ckm"
+	same_guest "$www/v2.vhd" c.vhd
+	run -1 ckm-fetch -o d.vhd "file://$www/none.ckm"
+	[ ! -e d.vhd ] && [ ! -e d.vhd.part ]
+}
+
+@test "TLS, by HTTP/2; a certificate that is not trusted is refused" {
+	use_series
+	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+		-keyout key.pem -out cert.pem 2>/dev/null
+	nginx_serve "$www" "ssl_certificate $PWD/cert.pem; ssl_certificate_key $PWD/key.pem;" "ssl http2"
+	run -0 ckm-fetch --cacert cert.pem -o out.vhd "https${url#http}/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	grep -q 'HTTP/2.0' ng/access.log
+	run -1 ckm-fetch -o other.vhd "https${url#http}/v2.ckm"
+	[[ $output == *certificate* ]]
+	[ ! -e other.vhd ]
+}
+
+@test "who you are: password file and netrc; never in a URL" {
+	use_series
+	printf 'me:%s\n' "$(openssl passwd -apr1 secret)" >users
+	nginx_serve "$www" "auth_basic here; auth_basic_user_file $PWD/users;"
+	echo secret >pass
+	echo wrong >badpass
+	run -1 ckm-fetch -o out.vhd "$url/v2.ckm"
+	[[ $output == *401* ]]
+	run -1 ckm-fetch --user me --password-file badpass -o out.vhd "$url/v2.ckm"
+	[[ $output == *401* ]]
+	run -2 ckm-fetch -o out.vhd "http://me:secret@${url#http://}/v2.ckm"
+	[[ $output == *password* ]]
+	run -0 ckm-fetch --user me --password-file pass -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	run -0 ckm-fetch --auth basic --user me --password-file pass -n "$url/v2.ckm"
+	printf 'machine 127.0.0.1 login me password secret\n' >netrc
+	run -0 ckm-fetch --netrc-file netrc -o other.vhd "$url/v2.ckm"
+	cmp out.vhd other.vhd
+}
+
+@test "redirects are followed, to the web alone" {
+	use_series
+	nginx_serve "$www" "location /old/ { rewrite ^/old/(.*)\$ /\$1 redirect; }
+		location /out/ { return 302 file:///etc/passwd; } location /round/ { return 302 /round/; }"
+	run -0 ckm-fetch -o out.vhd "$url/old/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	run -1 ckm-fetch -o x.vhd "$url/out/v2.ckm"
+	run -1 ckm-fetch -o x.vhd "$url/round/v2.ckm"
+	[ ! -e x.vhd ]
+}
+
+@test "a server without ranges is read in one pass" {
+	use_series
+	nginx_serve "$www" "max_ranges 0;"
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	run -0 ckm-fetch --json --seed "$www/v1.vhd" -o other.vhd "$url/v2.ckm"
+	cmp out.vhd other.vhd
+}
+
+@test "by a proxy" {
+	use_series
+	nginx_serve "$www" "resolver 127.0.0.1; location / { proxy_pass http://\$http_host\$request_uri; }"
+	proxy=$url
+	bad "$www"
+	run -0 ckm-fetch --proxy "$proxy" -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	grep -q v2.ckm.index ng/access.log
+	http_proxy=$proxy run -0 ckm-fetch -n "$url/v2.ckm"
+	[ "$(wc -l <ng/access.log)" -gt 3 ]
+}
+
+# ---- Bad ones ----
+
+@test "connections that are reset go on where they were" {
+	use_series
+	bad --cut 300000 "$www"
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ "$(field retries)" -gt 20 ]
+	[ "$(field fetched_bytes)" -lt $((frames + frames / 20 + $(field index_size))) ]
+}
+
+@test "an index that comes in pieces" {
+	use_series
+	bad --only .index --cut 9000 "$www"
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ "$(field index_bytes)" = "$(stat -c %s "$www/v2.ckm.index")" ]
+}
+
+@test "short bodies, and lengths that are lies" {
+	use_series
+	bad --short 1000 --times 4 "$www"
+	run -0 ckm-fetch -o a.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" a.vhd
+	bad --length 5000 "$www"
+	run -0 ckm-fetch -o b.vhd "$url/v2.ckm"
+	cmp a.vhd b.vhd
+	bad --length -5000 --times 4 "$www"
+	run -0 ckm-fetch -o c.vhd "$url/v2.ckm"
+	cmp a.vhd c.vhd
+	bad --endless "$www"
+	run -0 ckm-fetch -o d.vhd "$url/v2.ckm"
+	cmp a.vhd d.vhd
+}
+
+@test "ranges that are others than asked for, and packages of another size" {
+	use_series
+	bad --shift 100 "$www"
+	run -4 ckm-fetch -o a.vhd "$url/v2.ckm"
+	[[ $output == *"another range"* ]]
+	bad --total 10 "$www"
+	run -4 ckm-fetch -o b.vhd "$url/v2.ckm"
+	[[ $output == *"another size"* ]]
+	[ ! -e a.vhd ] && [ ! -e b.vhd ]
+}
+
+@test "a damaged frame is fetched once more, a second time is an error that names it" {
+	use_series
+	bad --flip 1 "$www"
+	run -0 ckm-fetch --json -o a.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" a.vhd
+	bad --flip 100000 "$www"
+	run -4 ckm-fetch -o b.vhd "$url/v2.ckm"
+	[[ $output == *"frame "*" is damaged"*"once more"* ]]
+	[ ! -e b.vhd ]
+	bad --only .index --flip 1 "$www"
+	run -0 ckm-fetch -o c.vhd "$url/v2.ckm"
+	cmp a.vhd c.vhd
+	bad --only .index --flip 1000 "$www"
+	run -4 ckm-fetch -o d.vhd "$url/v2.ckm"
+	[ ! -e d.vhd ] && [ ! -e d.vhd.part ]
+}
+
+@test "answers that say no: each has its message" {
+	use_series
+	for code in 401 403 404 410 416; do
+		bad --status $code "$www"
+		run -1 ckm-fetch -o x.vhd "$url/v2.ckm"
+		[[ $output == *"$url/v2.ckm: "*"(status $code)"* ]]
+		bad --only .index --status $code "$www"
+		run -1 ckm-fetch -o y.vhd "$url/v2.ckm"
+		[[ $output == *"$url/v2.ckm.index: "*"(status $code)"* ]]
+		[ ! -e y.vhd.part ]
+	done
+	for code in 500 503 429; do
+		bad --status $code --times 2 "$www"
+		run -0 ckm-fetch -f -o x.vhd "$url/v2.ckm"
+		bad --status $code "$www"
+		run -1 ckm-fetch --retries 1 -o z.vhd "$url/v2.ckm"
+		[[ $output == *"(status $code)"* ]]
+	done
+	run -1 ckm-fetch --retries 1 -o z.vhd "http://127.0.0.1:1/v2.ckm"
+	[[ $output == *onnect* ]]
+}
+
+@test "a server asks to come back later" {
+	use_series
+	bad --status 503 --times 1 --retry-after 2 "$www"
+	start=$(date +%s)
+	run -0 ckm-fetch --connections 1 -o x.vhd "$url/v2.ckm"
+	[ $(($(date +%s) - start)) -ge 2 ]
+}
+
+@test "a server that says nothing is given up" {
+	use_series
+	bad --hang "$www"
+	run -1 timeout 60 ckm-fetch --timeout 1 --retries 1 -o x.vhd "$url/v2.ckm"
+	[[ $output == *[Tt]imeout* || $output == *"too slow"* ]]
+	[ ! -e x.vhd ]
+}
+
+@test "an index without end, and one that is none" {
+	use_series
+	bad --only .index --length -100 "$www"
+	run -4 ckm-fetch -o x.vhd "$url/v2.ckm"
+	mkdir hostile
+	cp "$www/v1.vhd" hostile/v2.ckm.index
+	echo x >hostile/v2.ckm
+	bad hostile
+	run -3 ckm-fetch -o x.vhd "$url/v2.ckm"
+	# the index of another package, and a package of other content
+	cp "$www/v1.ckm.index" hostile/v2.ckm.index
+	cp "$www/v2.ckm" hostile/v2.ckm
+	run -4 ckm-fetch -o x.vhd "$url/v2.ckm"
+	[[ $output == *"not the package that its index describes"* ]]
+	head -c "$(stat -c %s "$www/v1.ckm")" /dev/zero >hostile/v2.ckm
+	run -4 ckm-fetch -o x.vhd "$url/v2.ckm"
+	[[ $output == *"frame "*damaged* ]]
+	[ ! -e x.vhd ]
+}
+
+@test "a package that changes meanwhile: the new one, or an error, never a mix" {
+	use_series
+	mkdir new
+	cp "$www/v3.ckm" new/v2.ckm
+	cp "$www/v3.ckm.index" new/v2.ckm.index
+	for how in "" --no-etag --no-range; do
+		# shellcheck disable=SC2086
+		bad $how --swap new --after 3000000 "$www"
+		run -0 ckm-fetch -f --json -o out.vhd "$url/v2.ckm"
+		[ "$(field restarts)" = 1 ]
+		same_guest "$www/v3.vhd" out.vhd
+		rm out.vhd
+	done
+	# the package alone, its index as before: damaged
+	cp "$www/v2.ckm.index" new/v2.ckm.index
+	bad --swap new --after 3000000 "$www"
+	run -4 ckm-fetch -o x.vhd "$url/v2.ckm"
+	[ ! -e x.vhd ]
+	# between two runs
+	bad --cut 3000000 --times 1 "$www"
+	timeout -s KILL 0.2 ckm-fetch -q --limit-rate 4M -o y.vhd "$url/v2.ckm" || true
+	cp "$www/v3.ckm.index" new/v2.ckm.index
+	bad new
+	run -0 ckm-fetch -o y.vhd "$url/v2.ckm"
+	same_guest "$www/v3.vhd" y.vhd
+}
+
+@test "versions that are told differently by each server do no harm" {
+	use_series
+	bad --etags 1 "$www"
+	run -0 ckm-fetch --json -o x.vhd "$url/v2.ckm"
+	[ "$(field restarts)" = 0 ]
+	same_guest "$www/v2.vhd" x.vhd
+}
+
+# ---- Going on ----
+
+@test "killed at many points, nothing is fetched twice but what was in flight" {
+	use_series
+	bad --rate 3000000 "$www"
+	for _ in $(seq 8); do
+		timeout -s KILL "0.$((100 + RANDOM % 600))" ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
+		[ ! -e out.vhd ] || break
+	done
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ ! -e out.vhd.part ]
+	sleep 0.3
+	# what the sockets held when it was killed, 4 of them 8 times; a frame has more than a megabyte
+	[ "$(sent)" -lt $((frames + 8 * 1000000)) ]
+	[ "$(awk '$1 == "v2.ckm.index" && $3 == 200' log | wc -l)" -le 8 ]
+}
+
+@test "an interruption ends cleanly, and the next run goes on" {
+	use_series
+	bad --rate 2000000 "$www"
+	run timeout -s INT 1 ckm-fetch -o out.vhd "$url/v2.ckm"
+	[ ! -e out.vhd ]
+	[ -d out.vhd.part ]
+	sleep 0.5
+	before=$(sent)
+	[ "$before" -gt 100000 ]
+	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	sleep 0.3
+	[ "$(sent)" -lt $((frames + 2000000)) ]
+	[ "$(field index_bytes)" = 0 ]
+}
+
+@test "what a cut-off run left is not believed" {
+	use_series
+	bad --rate 3000000 "$www"
+	timeout -s KILL 1.5 ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
+	[ -e out.vhd.part/disk ]
+	for i in 0 300 700 1100 5000; do
+		printf 'damage' | dd of=out.vhd.part/disk bs=4096 seek=$i conv=notrunc status=none
+	done
+	printf 'damage' | dd of=out.vhd.part/frames bs=1 seek=70 conv=notrunc status=none
+	echo '{' >out.vhd.part/state
+	run -0 ckm-fetch -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	# nor another format
+	timeout -s KILL 1.2 ckm-fetch -q -o b.vhd "$url/v2.ckm" || true
+	run -0 ckm-fetch --to raw -o b.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" b.vhd
+}
+
+@test "two at once: the second is refused" {
+	use_series
+	bad --rate 2000000 "$www"
+	ckm-fetch -q -o out.vhd "$url/v2.ckm" 3>&- &
+	first=$!
+	sleep 0.5
+	run -3 ckm-fetch -o out.vhd "$url/v2.ckm"
+	[[ $output == *"another process"* ]]
+	kill "$first"
+	wait "$first" || true
+	run -0 ckm-fetch -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+}
+
+@test "out of disk: an error, and it goes on when there is room" {
+	use_series
+	skip_without unshare
+	unshare -rm true 2>/dev/null || skip "no name spaces here"
+	bad "$www"
+	unshare -rm sh -c "
+		mkdir small && mount -t tmpfs -o size=6m none small || exit 99
+		ckm-fetch --no-cache -o small/x.vhd $url/v2.ckm 2>first; echo \$? >one
+		mount -o remount,size=200m small
+		# filled up behind its back
+		dd if=/dev/zero of=small/fill bs=1M count=190 status=none 2>/dev/null
+		ckm-fetch --no-cache -o small/x.vhd $url/v2.ckm 2>second; echo \$? >two
+		rm small/fill
+		ckm-fetch --no-cache -q -o small/x.vhd $url/v2.ckm && cp small/x.vhd . ; ls -A small >left" || true
+	[ "$(cat one)" = 1 ]
+	grep -q 'not enough free space' first
+	[ "$(cat two)" = 1 ]
+	same_guest "$www/v2.vhd" x.vhd
+	[ "$(cat left)" = x.vhd ]
+}
+
+# ---- Manners ----
+
+@test "no faster than it may be" {
+	use_series
+	bad "$www"
+	bytes=$(stat -c %s "$www/v2.ckm")
+	start=$(date +%s%N)
+	run -0 ckm-fetch --limit-rate $((bytes / 4)) -o x.vhd "$url/v2.ckm"
+	[ $((($(date +%s%N) - start) / 1000000)) -ge 3000 ]
+	same_guest "$www/v2.vhd" x.vhd
+}
+
+@test "in the background: the lowest priorities, and the same image" {
+	use_series
+	bad --rate 4000000 "$www"
+	ckm-fetch -q --background -o x.vhd "$url/v2.ckm" 3>&- &
+	pid=$!
+	sleep 1
+	[ "$(awk '{ print $19 }' "/proc/$pid/stat")" = 19 ]
+	# SCHED_IDLE is policy 5
+	[ "$(awk '{ print $41 }' "/proc/$pid/stat")" = 5 ]
+	if command -v ionice >/dev/null; then ionice -p "$pid" | grep -q idle; fi
+	wait "$pid"
+	same_guest "$www/v2.vhd" x.vhd
+}
+
+@test "sealed and signed" {
+	use_series
+	openssl genpkey -algorithm X25519 -out key.pem
+	openssl pkey -in key.pem -pubout -out pub.pem
+	openssl genpkey -algorithm ED25519 -out sign.pem
+	openssl pkey -in sign.pem -pubout -out signpub.pem
+	mkdir sealed
+	ckm-pack -q -1 --recipient pub.pem --sign sign.pem -o sealed/v1.ckm "$www/v1.vhd"
+	bad sealed
+	run -3 ckm-fetch -o x.vhd "$url/v1.ckm"
+	run -3 ckm-fetch --key key.pem --verify-with pub.pem -o x.vhd "$url/v1.ckm"
+	[ ! -e x.vhd ] && [ ! -e x.vhd.part ]
+	run -0 ckm-fetch --key key.pem --verify-with signpub.pem --json -o x.vhd "$url/v1.ckm"
+	[ "$(field verified)" = true ]
+	same_guest "$www/v1.vhd" x.vhd
+}
+
+@test "usage" {
+	run -2 ckm-fetch
+	run -2 ckm-fetch -o x
+	run -2 ckm-fetch http://127.0.0.1/x.ckm
+	run -2 ckm-fetch -o - http://127.0.0.1/x.ckm
+	run -2 ckm-fetch -o x http://127.0.0.1/x.ckm y
+	run -2 ckm-fetch -o x ftp://127.0.0.1/x.ckm
+	run -2 ckm-fetch -o x /just/a/path.ckm
+	run -2 ckm-fetch -o x http://127.0.0.1/
+	run -2 ckm-fetch --auth secret -o x http://127.0.0.1/x.ckm
+	run -2 ckm-fetch --limit-rate 0 -o x http://127.0.0.1/x.ckm
+	run -2 ckm-fetch --password-file f -o x http://127.0.0.1/x.ckm
+	[ ! -e x.part ]
+}

@@ -1,0 +1,303 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Differencing VHDs through every command: the whole chain is read, the child alone is written. 7-Zip is the judge: qemu-img
+# reads a child as if it had no parent, and libvhdi misreads sector bitmaps that are partly set.
+
+load helper
+load poke
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return
+}
+
+# The pair that Windows made, here.
+pair() {
+	skip_without 7zz
+	sample ntfs-parent.vhd
+	sample ntfs-differential.vhd
+}
+
+# seven IMAGE: what 7-Zip sees of it
+seven() {
+	7zz x -tvhd -so "$1" 2>/dev/null
+}
+
+# same_disk IMAGE RAW: that our flattened copy is this raw disk
+same_disk() {
+	vhd-compact -q "${@:3}" --to raw -f -o same.raw "$1"
+	cmp same.raw "$2"
+}
+
+# A chain of our own: base.vhd, with files, and over it one.vhd and two.vhd, which differ from it and each other.
+chain() {
+	new_image base.vhd --size 32M --format "${1:-dynamic}"
+	vhd-undo create -q base.vhd one.vhd
+	vhd-rmfile -q -i --preset pagefile one.vhd
+	vhd-undo create -q one.vhd two.vhd
+	vhd-rmfile -q -i --preset temp --preset updates two.vhd
+}
+
+@test "a pair made by Windows: the disk is what 7-Zip sees" {
+	pair
+	sha256sum ntfs-* >before
+	seven ntfs-differential.vhd >want.raw
+	[ "$(size_of want.raw)" -eq 4194304 ]
+	same_disk ntfs-differential.vhd want.raw
+	run ! cmp -s <(seven ntfs-parent.vhd) want.raw
+	sha256sum -c --quiet before
+}
+
+@test "what is made of a child is a disk of its own, which every reader agrees on" {
+	pair
+	seven ntfs-differential.vhd >want.raw
+	for to in dynamic fixed; do
+		vhd-compact -q --to $to -o $to.vhd ntfs-differential.vhd
+		mkdir $to
+		mv $to.vhd $to
+		to_raw $to/$to.vhd got.raw
+		cmp got.raw want.raw
+		seven $to/$to.vhd | cmp - want.raw
+		[ "$(peek $to/$to.vhd $(($(size_of $to/$to.vhd) - 512 + 68)) 16)" = 722fa4e259c4c6458456ddb430ac4a19 ]
+	done
+	[ "$(be dynamic/dynamic.vhd 60 4)" -eq 3 ]
+	[ "$(be dynamic/dynamic.vhd 552 8)" -eq 0 ]
+	skip_without vhdiinfo
+	vhdiinfo dynamic/dynamic.vhd | grep -q 'Disk type.*Dynamic'
+}
+
+@test "vhd-info: the chain, in text and JSON" {
+	pair
+	skip_without jq
+	vhd-info -v ntfs-differential.vhd >out
+	grep -q '^ntfs-differential.vhd: differencing VHD$' out
+	grep -q '^  parent:      ntfs-parent.vhd, fixed VHD, id e7ea9200-8493-954e-a816-9572339be931$' out
+	grep -q '^  blocks:      2 of 2 allocated, 2.00 MiB each; 104 KiB its own$' out
+	grep -q 'NTFS "TestVolume"' out
+	vhd-info -j --check ntfs-differential.vhd >out
+	[ "$(jq -r .format out)" = differencing ]
+	[ "$(jq -c .parents out)" = '[{"path":"ntfs-parent.vhd","id":"e7ea9200-8493-954e-a816-9572339be931","kind":"fixed"}]' ]
+	[ "$(jq -r .vhd.parent_id out)" = e7ea9200-8493-954e-a816-9572339be931 ]
+	[ "$(jq -c .vhd.parent_names out)" = '[".\\ntfs-parent.vhd","C:\\Projects\\dfvfs\\test_data\\ntfs-parent.vhd"]' ]
+	[ "$(jq '.vhd.own_bytes, .vhd.blocks_allocated' out | tr '\n' ' ')" = '106496 2 ' ]
+	[ "$(jq '.volumes[0].check.sound' out)" = true ]
+	[ "$(jq '.vhd.blocks_with_partial_bitmap' out)" = null ]
+	vhd-info --map --svg x.svg ntfs-differential.vhd >/dev/null
+	vhd-info -j ntfs-parent.vhd >out
+	[ "$(jq -c '.parents, .undo_disk' out | tr '\n' ' ')" = '[] null ' ]
+}
+
+@test "the parent elsewhere: --parent, from a path, a file on stdin and a pipe" {
+	pair
+	seven ntfs-differential.vhd >want.raw
+	mkdir away
+	mv ntfs-parent.vhd away/renamed.vhd
+	run -3 --separate-stderr vhd-info ntfs-differential.vhd
+	[ -z "$output" ]
+	[[ $stderr = 'vhd-info: ntfs-differential.vhd: a differencing disk, and its parent .\ntfs-parent.vhd (id e7ea9200-'*'was not found: name it by --parent' ]]
+	same_disk ntfs-differential.vhd want.raw --parent away/renamed.vhd
+	same_disk - want.raw --parent away/renamed.vhd <ntfs-differential.vhd
+	cat ntfs-differential.vhd | same_disk - want.raw --parent away/renamed.vhd
+	cat ntfs-differential.vhd | vhd-compact -q --parent away/renamed.vhd -o whole.vhd
+	to_raw whole.vhd whole.raw
+	cmp whole.raw want.raw
+	for c in 'vhd-zerofree -n' 'vhd-rmfile --list' 'vhd-defrag -n' 'vhd-info --quick'; do
+		read -r -a words <<<"$c"
+		"${words[@]}" -q --parent away/renamed.vhd ntfs-differential.vhd >/dev/null
+		run -3 --separate-stderr "${words[@]}" ntfs-differential.vhd
+		[[ $stderr = *'name it by --parent' ]]
+		run -1 "${words[@]}" --parent away/nothing.vhd ntfs-differential.vhd
+	done
+	# beside it, in other letters
+	cp away/renamed.vhd NTFS-Parent.VHD
+	same_disk ntfs-differential.vhd want.raw
+}
+
+@test "a wrong parent is refused, with both ids; one that is not needed is said to be" {
+	pair
+	sample ntfs-fixed.vhd
+	mv ntfs-parent.vhd right.vhd
+	run -3 vhd-compact -o x.vhd --parent ntfs-fixed.vhd ntfs-differential.vhd
+	[[ $output = *'ntfs-fixed.vhd is not its parent: it has the id be061b15-28ce-014a-8fc6-ecc139a451c1, not e7ea9200-8493-954e-a816-9572339be931'* ]]
+	[ ! -e x.vhd ]
+	cp ntfs-fixed.vhd ntfs-parent.vhd
+	run -3 vhd-compact -o x.vhd ntfs-differential.vhd
+	[[ $output = *'ntfs-parent.vhd is not its parent'* ]]
+	# the right one by hand, although another stands where it should
+	run -0 --separate-stderr vhd-compact -q -o x.vhd --parent right.vhd ntfs-differential.vhd
+	[ -z "$stderr" ]
+	run -0 --separate-stderr vhd-info --quick --parent right.vhd --parent ntfs-fixed.vhd ntfs-differential.vhd
+	[ "$stderr" = 'vhd-info: warning: ntfs-fixed.vhd: not a parent of ntfs-differential.vhd: not used' ]
+}
+
+@test "loops are refused by name" {
+	pair
+	# its own parent
+	poke ntfs-differential.vhd $((512 + 40)) 722fa4e259c4c6458456ddb430ac4a19
+	seal_vhd ntfs-differential.vhd
+	cp ntfs-differential.vhd ntfs-parent.vhd
+	run -3 vhd-info ntfs-differential.vhd
+	[[ $output = *'ntfs-parent.vhd: a differencing disk that is, by its parents, its own parent: a loop' ]]
+	rm ntfs-parent.vhd
+	ln ntfs-differential.vhd ntfs-parent.vhd
+	run -3 vhd-compact -n ntfs-differential.vhd
+	[[ $output = *'a loop' ]]
+}
+
+@test "the pair with wrong checksums is refused by every command, and right once they are" {
+	skip_without 7zz
+	sample image.vhd
+	sample image-differential.vhd
+	for c in 'vhd-info' 'vhd-compact -n' 'vhd-zerofree -n' 'vhd-rmfile --list' 'vhd-defrag -n'; do
+		read -r -a words <<<"$c"
+		run -4 "${words[@]}" image.vhd
+		[[ $output = *'wrong checksum'* ]]
+		run -4 "${words[@]}" image-differential.vhd
+		[[ $output = *'wrong checksum'* ]]
+	done
+	seal_vhd image-differential.vhd
+	# the parent is still damaged: found by its id only when its footer can be believed
+	run -3 vhd-compact -n image-differential.vhd
+	seal_vhd image.vhd
+	seven image-differential.vhd >want.raw
+	[ "$(size_of want.raw)" -eq 104448 ]
+	same_disk image-differential.vhd want.raw
+}
+
+@test "a chain of three: read, flattened and listed" {
+	skip_without jq 7zz
+	for format in dynamic fixed; do
+		rm -f ./*
+		chain $format
+		sha256sum base.vhd one.vhd >before
+		seven two.vhd >want.raw
+		same_disk two.vhd want.raw
+		seven one.vhd >one.raw
+		same_disk one.vhd one.raw
+		vhd-compact -q -o flat.vhd two.vhd
+		same_guest flat.vhd want.raw
+		sound_ntfs flat.vhd
+		[ "$(vhd-info -j --quick two.vhd | jq -c '[.parents[] | [.path, .kind]]')" = '[["one.vhd","differencing"],["base.vhd","'$format'"]]' ]
+		vhd-info --check two.vhd >/dev/null
+		sha256sum -c --quiet before
+		mkdir a b
+		mv one.vhd a
+		mv base.vhd b
+		same_disk two.vhd want.raw --parent b/base.vhd --parent a/one.vhd
+		run -3 vhd-info --parent a/one.vhd two.vhd
+		[[ $output = *'a/one.vhd: a differencing disk, and its parent .\base.vhd'* ]]
+		chmod -R u+w .
+		rm -r a b
+	done
+}
+
+@test "what other commands write of a child is whole, and the chain as it was" {
+	skip_without 7zz
+	chain
+	sha256sum ./*.vhd >before
+	seven two.vhd >want.raw
+	vhd-zerofree -q two.vhd | vhd-compact -q -o lean.vhd
+	sound_ntfs lean.vhd
+	diff <(digest lean.vhd) <(digest want.raw)
+	vhd-compact -q -o plain.vhd two.vhd
+	[ "$(count_blocks lean.vhd)" -le "$(count_blocks plain.vhd)" ]
+	vhd-zerofree -q want.raw >zero.raw
+	same_guest lean.vhd zero.raw
+	vhd-rmfile -q -o gone.vhd two.vhd --preset hiberfil --ignore-missing
+	sound_ntfs gone.vhd
+	[ "$(be gone.vhd 60 4)" -eq 3 ]
+	vhd-defrag -q -o packed.vhd two.vhd
+	diff <(digest packed.vhd) <(digest want.raw)
+	sha256sum -c --quiet before
+}
+
+@test "in place: a removal changes the child alone" {
+	skip_without 7zz
+	chain
+	sha256sum base.vhd one.vhd >before
+	seven two.vhd >old.raw
+	digest old.raw >old
+	vhd-rmfile -q -i --preset hiberfil two.vhd
+	sha256sum -c --quiet before
+	seven two.vhd >new.raw
+	same_disk two.vhd new.raw
+	digest new.raw >new
+	run ! cmp -s old new
+	[ -z "$(comm -13 <(sort old) <(sort new))" ]
+	vhd-compact -q -o flat.vhd two.vhd
+	sound_ntfs flat.vhd
+	# no larger than what changed: a handful of blocks
+	[ "$(count_blocks two.vhd)" -le 4 ]
+}
+
+@test "in place: what would make a child larger is refused" {
+	chain
+	cp two.vhd same.vhd
+	for c in vhd-zerofree vhd-compact vhd-defrag; do
+		run -3 $c -i two.vhd
+		[[ $output = *'two.vhd: a differencing disk: '*': -o FILE writes a disk of its own' ]]
+		cmp two.vhd same.vhd
+	done
+}
+
+@test "killed at any call of a change in place: the child is old or new after the next command" {
+	faults=$build/tests/faults.so
+	[ -e "$faults" ] || skip "$faults: not built"
+	pair
+	mkdir work
+	cp ntfs-parent.vhd work
+	run_faulty() {
+		env FAULTS_HOW="$1" FAULTS_AT="$2" FAULTS_COUNT="$BATS_TEST_TMPDIR/count" LD_PRELOAD="$faults" \
+			ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0:detect_leaks=0" \
+			vhd-rmfile -q -i -r work/ntfs-differential.vhd /a_directory
+	}
+	seven ntfs-differential.vhd >old.raw
+	cp ntfs-differential.vhd work
+	run_faulty kill 0
+	count=$(cat count)
+	seven work/ntfs-differential.vhd >new.raw
+	run ! cmp -s old.raw new.raw
+	saw_old=0 saw_new=0
+	for ((n = 1; n <= count; n++)); do
+		cp ntfs-differential.vhd work
+		run -137 run_faulty kill $n
+		vhd-compact -q --to raw -f -o got.raw work/ntfs-differential.vhd
+		if cmp -s got.raw old.raw; then
+			saw_old=$((saw_old + 1))
+		else
+			cmp got.raw new.raw
+			saw_new=$((saw_new + 1))
+		fi
+		[ ! -e work/ntfs-differential.vhd.prep-journal ]
+		cmp work/ntfs-parent.vhd ntfs-parent.vhd
+	done
+	[ "$saw_old" -gt 0 ]
+	[ "$saw_new" -gt 0 ]
+}
+
+@test "a parent that somebody writes to is in use; one that is read is not" {
+	skip_without qemu-io
+	pair
+	sleep 20 | qemu-io -f raw ntfs-parent.vhd >/dev/null 3>&- &
+	pid=$!
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		status=0
+		vhd-info --quick ntfs-differential.vhd >out 2>&1 || status=$?
+		[ $status -ne 3 ] || break
+		sleep 0.2
+	done
+	kill $pid
+	wait $pid || true
+	[ $status -eq 3 ]
+	grep -q 'ntfs-parent.vhd: in use by another process' out
+	vhd-info --quick ntfs-differential.vhd >/dev/null
+}
+
+@test "packages take a child with its parents" {
+	pair
+	[ -x "$build/cmd/ckm-pack" ] || skip "no ckm-pack"
+	seven ntfs-differential.vhd >want.raw
+	ckm-pack -q -o x.ckm ntfs-differential.vhd
+	ckm-unpack -q -o x.vhd x.ckm
+	same_guest x.vhd want.raw
+	[ "$(be x.vhd 60 4)" -eq 3 ]
+}
