@@ -136,6 +136,18 @@ static int report_progress(void *arg, const char *what, uint64_t done, uint64_t 
 	return 0;
 }
 
+/*
+ * A standard stream that was closed would be the next file that is opened: a
+ * report would go into the image. What fails at the first use takes its place.
+ */
+static void hold_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(PREP_EFAIL);
+}
+
 void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 {
 	const char *tmpdir = getenv("TMPDIR"), *epoch = getenv("SOURCE_DATE_EPOCH");
@@ -147,6 +159,7 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 		.tmpdir = tmpdir != NULL && tmpdir[0] != '\0' ? tmpdir : "/var/tmp",
 		.show_progress = isatty(STDERR_FILENO),
 	};
+	hold_streams();
 	cmd->progress.report = report_progress;
 	cmd->progress.arg = cmd;
 	/* The second signal kills at once. */
@@ -163,7 +176,7 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 		char *end;
 		const unsigned long long t = strtoull(epoch, &end, 10);
 
-		if (*epoch == '\0' || *end != '\0')
+		if (*epoch < '0' || *epoch > '9' || *end != '\0')
 			cmd_usage(cmd, "SOURCE_DATE_EPOCH is not a number of seconds: %s", epoch);
 		cmd->time_stamp = t > PREP_VHD_EPOCH ? (uint32_t)prep_min(t - PREP_VHD_EPOCH, UINT32_MAX) : 0;
 	}

@@ -226,7 +226,7 @@ static int dry_run(struct opts *o, const struct input *in, const struct prep_exp
 	if (prep_export_estimate(in->disk, how, &res->file_size, &o->cmd.progress, err) < 0)
 		return -1;
 	if (how->format == PREP_FORMAT_DYNAMIC) {
-		const uint64_t total = (in->disk->size + how->block_size - 1) / how->block_size;
+		const uint64_t total = (res->disk_size + how->block_size - 1) / how->block_size;
 
 		/* The table of a large disk is longer than a block. */
 		res->written.blocks = (res->file_size - total * 4 - 4096) / (how->block_size + 4096);

@@ -176,6 +176,23 @@ only() {
 	only x.vhd link hard
 }
 
+@test "a standard stream that is closed does not become the image" {
+	new_image x.vhd --size 32M
+	vhd-zerofree -q -o want.vhd x.vhd
+	cp x.vhd y.vhd
+	run -1 sh -c 'vhd-zerofree -v -i y.vhd >&-'
+	same_guest y.vhd want.vhd
+	cp x.vhd y.vhd
+	run -1 sh -c 'vhd-zerofree -v -i y.vhd <&- >&- 2>&-'
+	same_guest y.vhd want.vhd
+	run sh -c 'vhd-zerofree -q -o z.vhd x.vhd <&- 2>&-'
+	cmp z.vhd want.vhd
+	run -1 sh -c 'vhd-zerofree -q x.vhd >&-'
+	run -1 sh -c 'vhd-info - <&-'
+	run -1 sh -c 'vhd-compact -o c.vhd <&-'
+	[ ! -e c.vhd ]
+}
+
 @test "in place needs a name, and excludes an output" {
 	new_image x.vhd --size 32M
 	sum=$(sha256sum <x.vhd)

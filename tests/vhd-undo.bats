@@ -35,6 +35,22 @@ mode() {
 	stat -c %a "$1"
 }
 
+# hold FILE: have QEMU open it for writing, in the background, as $pid; end it by release.
+hold() {
+	sleep 60 | qemu-io -f raw "$1" >/dev/null 3>&- &
+	pid=$!
+	for _ in {1..100}; do
+		sleep 0.1
+		! find "/proc/$pid/fd" -lname "*/${1##*/}" 2>/dev/null | grep -q . || break
+	done
+	sleep 0.3
+}
+
+release() {
+	kill "$pid"
+	wait "$pid" || true
+}
+
 @test "create: a differencing disk over an unchanged, protected base" {
 	make_base
 	chmod 664 base.vhd
@@ -283,24 +299,15 @@ mode() {
 	make_base
 	vhd-undo create -q base.vhd undo.vhd
 	use_undo
-	hold() {
-		sleep 20 | qemu-io -f raw "$@" >/dev/null 3>&- &
-		pid=$!
-	}
 	for file in undo.vhd base.vhd; do
 		chmod u+w base.vhd
+		options=(-n)
+		[ $file = undo.vhd ] || options+=(--ignore-changed)
 		hold $file
-		for _ in 1 2 3 4 5 6 7 8 9 10; do
-			status=0
-			vhd-undo commit -n $([ $file = undo.vhd ] || echo --ignore-changed) undo.vhd >out 2>&1 || status=$?
-			[ $status -ne 3 ] || break
-			sleep 0.2
-		done
 		run -3 vhd-undo commit undo.vhd
-		kill $pid
-		wait $pid || true
-		[ $status -eq 3 ]
-		grep -q "$file: in use by another process" out
+		run -3 vhd-undo commit "${options[@]}" undo.vhd
+		release
+		[[ $output = *"$file: in use by another process" ]]
 		[ -e undo.vhd ]
 	done
 	chmod 444 base.vhd

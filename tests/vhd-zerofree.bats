@@ -389,6 +389,32 @@ refused() {
 	run -2 vhd-zerofree -n --volume 2 n.raw
 }
 
+@test "clusters of every size, and what lies behind the last of them" {
+	for cluster in 512 1024 2048 8192 65536; do
+		openssl enc -aes-128-ctr -K 4 -iv 0 -in /dev/zero 2>/dev/null | head -c 20M >x.raw
+		head -c 16M x.raw >v.raw
+		# the volume ends before the disk does, and not on a cluster
+		mkntfs -F -Q -q -T -c $cluster -s 512 v.raw 32001 2>/dev/null
+		printf 'gen /a/one text 50001 1\ngen /two noise 1234567 2\ngen /gone noise 500000 3\nrm /gone\nlogfile clean\n' |
+			"$populate" --stamp v.raw
+		dd if=v.raw of=x.raw conv=notrunc bs=512 count=32001 status=none
+		digest x.raw >want
+		vhd-zerofree -q -o y.raw x.raw
+		digest y.raw | diff want -
+		blkls -A y.raw | cmp -n "$(blkls -A y.raw | wc -c)" - /dev/zero
+		[ "$(blkls -A y.raw | wc -c)" -gt 10000000 ]
+		# the backup boot sector and all behind it
+		cmp -i $((32000 * 512)) x.raw y.raw
+		vhd-info --check y.raw >/dev/null
+		head -c $((32001 * 512)) y.raw >z.raw
+		sound_ntfs z.raw
+		vhd-rmfile -q -i -r y.raw /a /two
+		vhd-info --check y.raw >/dev/null
+		head -c $((32001 * 512)) y.raw >z.raw
+		sound_ntfs z.raw
+	done
+}
+
 @test "--volume: only that one" {
 	new_image x.vhd --size 64M --style win10
 	vhd-zerofree -n --json --volume 3 x.vhd >json

@@ -63,16 +63,14 @@ static int open_raw(int fd, const char *name, uint64_t size, struct prep_disk **
 	return 0;
 }
 
-/* An image that is being opened, and above it those whose parent it is. */
-struct link {
-	const struct link *above;
-	unsigned depth;
-	dev_t dev;
-	ino_t ino;
+/* The files of a chain of parents, from the image that was asked for on. */
+struct chain {
+	struct {
+		dev_t dev;
+		ino_t ino;
+	} file[PREP_PARENT_DEPTH];
+	unsigned n;
 };
-
-static int open_path(const char *path, unsigned flags, const struct prep_parents *parents,
-		     const struct link *above, struct prep_disk **ret, struct prep_err *err);
 
 bool prep_disk_id(const struct prep_disk *d, uint8_t id[16])
 {
@@ -86,16 +84,18 @@ bool prep_disk_id(const struct prep_disk *d, uint8_t id[16])
 	return vhd != NULL || vhdx != NULL;
 }
 
-/* Not in the chain already, and not too deep in it. */
-static int check_link(const struct link *here, const char *name, struct prep_err *err)
+/* Not in the chain already, and room in it. */
+static int add_link(struct chain *c, const struct stat *st, const char *name, struct prep_err *err)
 {
-	for (const struct link *l = here->above; l != NULL; l = l->above)
-		if (l->dev == here->dev && l->ino == here->ino)
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->file[i].dev == st->st_dev && c->file[i].ino == st->st_ino)
 			return prep_fail(err, PREP_EREFUSED,
 					 "%s: a differencing disk that is, by its parents, its own parent: a loop", name);
-	if (here->depth > PREP_PARENT_DEPTH)
+	if (c->n == PREP_PARENT_DEPTH)
 		return prep_fail(err, PREP_EREFUSED, "%s: more than %d disks in a chain of parents", name,
 				 PREP_PARENT_DEPTH);
+	c->file[c->n].dev = st->st_dev;
+	c->file[c->n++].ino = st->st_ino;
 	return 0;
 }
 
@@ -113,42 +113,9 @@ static void check_time(struct prep_disk *d, const char *path)
 		  d->name, path);
 }
 
-/* Find and open the parent of the differencing disk d. */
-static int open_parent(struct prep_disk *d, bool named, const struct prep_parents *parents,
-		       const struct link *here, struct prep_err *err)
-{
-	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
-	const struct prep_parent_ref *ref;
-	uint8_t id[16];
-	char *path;
-	int r;
-
-	if (!d->differencing)
-		return 0;
-	ref = vhd != NULL ? &vhd->parent : &prep_vhdx_disk_info(d)->parent;
-	if (prep_parent_find(d->name, named, ref, parents, vhd != NULL ? prep_vhd_peek : prep_vhdx_peek, &path, err) <
-	    0)
-		return -1;
-	r = open_path(path, 0, parents, here, &d->parent, err);
-	/* The file was closed in between. */
-	if (r == 0 && ((vhd != NULL) != (prep_vhd_disk_info(d->parent) != NULL) || !prep_disk_id(d->parent, id) ||
-		       memcmp(id, ref->id, sizeof id) != 0))
-		r = prep_fail(err, PREP_EREFUSED, "%s: changed while it was being opened", path);
-	if (r == 0 && d->parent->sector_size != d->sector_size)
-		r = prep_fail(err, PREP_EREFUSED, "%s: its parent %s has sectors of another size", d->name, path);
-	if (r == 0) {
-		check_time(d, path);
-		for (size_t i = 0; i < d->parent->notes.n; i++)
-			prep_note(&d->notes, "%s", d->parent->notes.text[i]);
-		prep_notes_clear(&d->parent->notes);
-	}
-	free(path);
-	return r;
-}
-
 /* The disk in fd by itself. */
-static int open_alone(int fd, const char *name, unsigned flags, struct link *here,
-		      struct prep_disk **ret, struct prep_err *err)
+static int open_alone(int fd, const char *name, unsigned flags, struct chain *c, struct prep_disk **ret,
+		      struct prep_err *err)
 {
 	struct stat st;
 	int r;
@@ -161,9 +128,7 @@ static int open_alone(int fd, const char *name, unsigned flags, struct link *her
 		st.st_size = lseek(fd, 0, SEEK_END);
 	if (st.st_size <= 0)
 		return prep_fail(err, PREP_EREFUSED, "%s: empty", name);
-	here->dev = st.st_dev;
-	here->ino = st.st_ino;
-	if (check_link(here, name, err) < 0)
+	if (add_link(c, &st, name, err) < 0)
 		return -1;
 	if (prep_file_lock(fd, (flags & PREP_DISK_WRITE) != 0, name, err) < 0)
 		return -1;
@@ -175,20 +140,79 @@ static int open_alone(int fd, const char *name, unsigned flags, struct link *her
 	return open_raw(fd, name, (uint64_t)st.st_size, ret, err);
 }
 
-static int open_image(int fd, const char *name, bool named, unsigned flags,
-		      const struct prep_parents *parents, const struct link *above,
-		      struct prep_disk **ret, struct prep_err *err)
+/* The disk in the file `path` by itself, a change that was cut off completed. */
+static int open_file(const char *path, unsigned flags, const struct prep_parents *parents, struct chain *c,
+		     struct prep_disk **ret, struct prep_err *err)
 {
-	struct link here = { .above = above, .depth = above != NULL ? above->depth + 1 : 1 };
+	const unsigned n = c->n;
+	int fd;
 
-	if (open_alone(fd, name, flags, &here, ret, err) < 0) {
-		close(fd);
-		return -1;
-	}
-	if (!(flags & PREP_DISK_ALONE) && open_parent(*ret, named, parents, &here, err) < 0) {
+	for (;; c->n = n) {
+		*ret = NULL;
+		if (!(flags & PREP_DISK_NO_RECOVERY) && prep_journal_recover(path, parents, err) < 0)
+			return -1;
+		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			return prep_fail_errno(err, "%s", path);
+		if (open_alone(fd, path, flags, c, ret, err) < 0) {
+			close(fd);
+			return -1;
+		}
+		/* A writer may have died between the first look and the lock. */
+		if (!prep_journal_waits(path))
+			return 0;
 		prep_disk_close(*ret);
 		*ret = NULL;
+		if (flags & PREP_DISK_NO_RECOVERY)
+			return prep_fail(err, PREP_EREFUSED,
+					 "%s: a change of it was cut off: run vhd-info on it, which finishes that", path);
+	}
+}
+
+/* Find and open the parent of d. */
+static int open_parent(struct prep_disk *d, bool named, unsigned flags, const struct prep_parents *parents,
+		       struct chain *c, struct prep_err *err)
+{
+	const struct prep_vhd_info *vhd = prep_vhd_disk_info(d);
+	const struct prep_parent_ref *ref = vhd != NULL ? &vhd->parent : &prep_vhdx_disk_info(d)->parent;
+	uint8_t id[16];
+	char *path;
+	int r;
+
+	if (prep_parent_find(d->name, named, ref, parents, vhd != NULL ? prep_vhd_peek : prep_vhdx_peek, &path, err) <
+	    0)
 		return -1;
+	r = open_file(path, flags & PREP_DISK_NO_RECOVERY, parents, c, &d->parent, err);
+	/* The file was closed in between. */
+	if (r == 0 && ((vhd != NULL) != (prep_vhd_disk_info(d->parent) != NULL) || !prep_disk_id(d->parent, id) ||
+		       memcmp(id, ref->id, sizeof id) != 0))
+		r = prep_fail(err, PREP_EREFUSED, "%s: changed while it was being opened", path);
+	if (r == 0 && d->parent->sector_size != d->sector_size)
+		r = prep_fail(err, PREP_EREFUSED, "%s: its parent %s has sectors of another size", d->name, path);
+	if (r == 0)
+		check_time(d, path);
+	free(path);
+	return r;
+}
+
+/* Open what stands behind d, which closes d on a failure. What is odd about the parents is odd about d. */
+static int open_parents(struct prep_disk **d, bool named, unsigned flags, const struct prep_parents *parents,
+			struct chain *c, struct prep_err *err)
+{
+	if (flags & PREP_DISK_ALONE)
+		return 0;
+	for (struct prep_disk *p = *d; p->differencing; p = p->parent) {
+		if (open_parent(p, named, flags, parents, c, err) < 0) {
+			prep_disk_close(*d);
+			*d = NULL;
+			return -1;
+		}
+		named = true;
+	}
+	for (struct prep_disk *p = (*d)->parent; p != NULL; p = p->parent) {
+		for (size_t i = 0; i < p->notes.n; i++)
+			prep_note(&(*d)->notes, "%s", p->notes.text[i]);
+		prep_notes_clear(&p->notes);
 	}
 	return 0;
 }
@@ -210,8 +234,14 @@ int prep_disk_open_fd_chain(int fd, const char *name, bool named, unsigned flags
 			    const struct prep_parents *parents, struct prep_disk **ret,
 			    struct prep_err *err)
 {
+	struct chain c = { .n = 0 };
+
 	*ret = NULL;
-	if (open_image(fd, name, named, flags, parents, NULL, ret, err) < 0)
+	if (open_alone(fd, name, flags, &c, ret, err) < 0) {
+		close(fd);
+		return -1;
+	}
+	if (open_parents(ret, named, flags, parents, &c, err) < 0)
 		return -1;
 	note_strangers(*ret, parents);
 	return 0;
@@ -223,32 +253,13 @@ int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk
 	return prep_disk_open_fd_chain(fd, name, false, flags, NULL, ret, err);
 }
 
-static int open_path(const char *path, unsigned flags, const struct prep_parents *parents,
-		     const struct link *above, struct prep_disk **ret, struct prep_err *err)
-{
-	int fd;
-
-	*ret = NULL;
-	for (;;) {
-		if (prep_journal_recover(path, parents, err) < 0)
-			return -1;
-		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-		if (fd < 0)
-			return prep_fail_errno(err, "%s", path);
-		if (open_image(fd, path, true, flags, parents, above, ret, err) < 0)
-			return -1;
-		/* A writer may have died between the first look and the lock. */
-		if (!prep_journal_waits(path))
-			return 0;
-		prep_disk_close(*ret);
-		*ret = NULL;
-	}
-}
-
 int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_parents *parents,
 			 struct prep_disk **ret, struct prep_err *err)
 {
-	if (open_path(path, flags, parents, NULL, ret, err) < 0)
+	struct chain c = { .n = 0 };
+
+	if (open_file(path, flags, parents, &c, ret, err) < 0 ||
+	    open_parents(ret, true, flags, parents, &c, err) < 0)
 		return -1;
 	/* Now that it is locked, no undo disk can be made for it. */
 	if ((flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && prep_undo_mark_check(path, err) < 0) {

@@ -483,7 +483,7 @@ int prep_journal_recover(const char *path, const struct prep_parents *parents, s
 			      path, name, strerror(errno));
 		goto out;
 	}
-	r = prep_disk_open_fd_chain(fd, path, true, PREP_DISK_WRITE, parents, &d, err);
+	r = prep_disk_open_fd_chain(fd, path, true, PREP_DISK_WRITE | PREP_DISK_NO_RECOVERY, parents, &d, err);
 	if (r < 0)
 		goto out;
 	/* Now that the image is locked: who had it before may have finished on its own. */

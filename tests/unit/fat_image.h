@@ -95,7 +95,12 @@ static uint32_t fat_count_free(const struct fat_image *im)
 }
 
 #define FAT_EOC 0xffffffffu /* cut to the width */
-#define FAT_BADMARK(im) (0xfffffff7u & ((im)->bits < 32 ? (1u << (im)->bits) - 1 : (im)->bits == 32 ? 0x0fffffff : UINT32_MAX))
+
+__attribute__((unused))
+static uint32_t fat_bad_mark(const struct fat_image *im)
+{
+	return im->bits == 12 ? 0xff7 : im->bits == 16 ? 0xfff7 : im->bits == 32 ? 0x0ffffff7 : 0xfffffff7;
+}
 
 __attribute__((unused))
 static void fat_mark(struct fat_image *im, uint32_t cluster, bool used)
@@ -480,7 +485,7 @@ static void fat_sample(struct fat_image *im, unsigned bits)
 		fat_set(im, c, 0);
 	im->p[off] = 0xe5;
 	im->p[fat_at(im, im->clusters)] = 0xdd;
-	fat_set(im, im->clusters - 5, FAT_BADMARK(im));
+	fat_set(im, im->clusters - 5, fat_bad_mark(im));
 	if (bits == 32)
 		put_le32(im->p + SECTOR + 488, fat_count_free(im));
 }
