@@ -327,8 +327,9 @@ static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 		l->refresh = o->operands > 0 || o->trim.client_settings != NULL;
 		return l->refresh ? 0 : prep_fail(err, why.code, "%s", why.msg);
 	}
-	return o->cmd.force ? 0 : prep_fail(err, PREP_EREFUSED, "%s: the file exists, and is no local index (-f overwrites it)",
-					    o->cmd.output);
+	if (o->cmd.force)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: the file exists, and is no local index (-f overwrites it)", o->cmd.output);
 }
 
 static int scan_one(struct opts *o, struct local *l, const char *path, struct prep_err *err)

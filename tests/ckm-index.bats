@@ -146,8 +146,7 @@ field() {
 	[ $((size - index - sum)) -lt 4096 ] && [ $((size - index - sum)) -gt -4096 ]
 	# every file of the digest that has clusters of its own is there
 	run -0 ckm-index --list --json s/v1.ckm.index
-	skip_without python3
-	python3 -c 'import json, sys; assert len(json.load(sys.stdin)["files"]) > 50' <<<"$output"
+	jq -e '.files | length > 50' <<<"$output" >/dev/null
 }
 
 @test "usage" {

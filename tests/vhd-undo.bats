@@ -349,6 +349,11 @@ with_fault() {
 		ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0:detect_leaks=0" "${@:3}"
 }
 
+# A command as it is, but that it waits for no disk.
+quick() {
+	with_fault none 0 "$@"
+}
+
 # A small pair in made/, and what the disk is before and after a commit.
 small_pair() {
 	mkdir -p made work
@@ -390,9 +395,9 @@ fresh() {
 			echo "$how $n: $status $(head -c 200 err)"
 			# in between: nobody else changes the base; who reads it sees it old or new
 			if [ -e work/base.vhd.prep-undo ] && [ -e work/undo.vhd ]; then
-				run -3 vhd-zerofree -i work/base.vhd
+				run -3 quick vhd-zerofree -i work/base.vhd
 			fi
-			vhd-compact -q --to raw -f -o got.raw work/base.vhd
+			quick vhd-compact -q --to raw -f -o got.raw work/base.vhd
 			if cmp -s got.raw old.raw; then
 				old=$((old + 1))
 				[ -e work/undo.vhd ]
@@ -401,13 +406,13 @@ fresh() {
 			fi
 			# the undo disk shows the new disk as long as it is there, and its commit can be tried again
 			if [ -e work/undo.vhd ]; then
-				vhd-compact -q --to raw -f -o got.raw work/undo.vhd
+				quick vhd-compact -q --to raw -f -o got.raw work/undo.vhd
 				cmp got.raw new.raw
-				run -0 vhd-undo commit -q work/undo.vhd
+				run -0 quick vhd-undo commit -q work/undo.vhd
 			fi
 			same_guest work/base.vhd new.raw
 			# the last step may be left to the next command that writes
-			[ ! -e work/base.vhd.prep-undo ] || vhd-rmfile -q -i --ignore-missing work/base.vhd /none
+			[ ! -e work/base.vhd.prep-undo ] || quick vhd-rmfile -q -i --ignore-missing work/base.vhd /none
 			[ "$(ls -A work)" = base.vhd ]
 			[ "$(mode work/base.vhd)" = "$(mode want.vhd)" ]
 		done
@@ -432,22 +437,22 @@ fresh() {
 			with_fault $how $n vhd-undo create -q work/base.vhd work/undo.vhd 2>err || true
 			same_guest work/base.vhd old.raw
 			if [ ! -e work/undo.vhd ]; then
-				run -0 vhd-undo create -q work/base.vhd work/undo.vhd
+				run -0 quick vhd-undo create -q work/base.vhd work/undo.vhd
 			fi
-			vhd-undo status work/undo.vhd | grep -q 'unchanged since'
+			quick vhd-undo status work/undo.vhd | grep -q 'unchanged since'
 			[ "$(mode work/base.vhd)" = 444 ]
-			vhd-undo discard -q work/undo.vhd
+			quick vhd-undo discard -q work/undo.vhd
 			[ "$(ls -A work)" = base.vhd ]
 			[ "$(mode work/base.vhd)" = 644 ]
 		done
-		vhd-undo create -q work/base.vhd work/undo.vhd
+		quick vhd-undo create -q work/base.vhd work/undo.vhd
 		with_fault $how 0 vhd-undo discard -q work/undo.vhd
 		count=$(cat count)
 		for ((n = 1; n <= count; n++)); do
-			vhd-undo create -q work/base.vhd work/undo.vhd
+			quick vhd-undo create -q work/base.vhd work/undo.vhd
 			with_fault $how $n vhd-undo discard -q work/undo.vhd 2>err || true
 			same_guest work/base.vhd old.raw
-			[ ! -e work/base.vhd.prep-undo ] || vhd-undo discard -q --parent work/base.vhd work/undo.vhd
+			[ ! -e work/base.vhd.prep-undo ] || quick vhd-undo discard -q --parent work/base.vhd work/undo.vhd
 			[ "$(ls -A work)" = base.vhd ]
 			[ "$(mode work/base.vhd)" = 644 ]
 		done

@@ -399,7 +399,7 @@ refused() {
 			"$populate" --stamp v.raw
 		dd if=v.raw of=x.raw conv=notrunc bs=512 count=32001 status=none
 		digest x.raw >want
-		vhd-zerofree -q -o y.raw x.raw
+		vhd-zerofree -q -f -o y.raw x.raw
 		digest y.raw | diff want -
 		blkls -A y.raw | cmp -n "$(blkls -A y.raw | wc -c)" - /dev/zero
 		[ "$(blkls -A y.raw | wc -c)" -gt 10000000 ]

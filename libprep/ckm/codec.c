@@ -67,14 +67,18 @@ static int pack_zstd(const struct prep_codec_how *how, const uint8_t *in, size_t
 	if (c == NULL)
 		return prep_fail_nomem(err);
 	/*
-	 * Files that are alike stand megabytes apart in a frame; the fast levels look back
-	 * much less, unless they are told to, and find little there without long distance matching.
+	 * Files that are alike stand megabytes apart in a frame. The fast levels look
+	 * back much less, unless they are told to, and then need larger tables, or long
+	 * distance matching, to find what is there.
 	 */
 	while (window < ZSTD_WINDOW_LOG_MAX && (size_t)1 << window < len)
 		window++;
 	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level[how->level]);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window);
-	ZSTD_CCtx_setParameter(c, ZSTD_c_enableLongDistanceMatching, 1);
+	if (how->level < 2)
+		ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, 17 + (int)how->level);
+	else
+		ZSTD_CCtx_setParameter(c, ZSTD_c_enableLongDistanceMatching, 1);
 	n = ZSTD_compress2(c, out, len, in, len);
 	ZSTD_freeCCtx(c);
 	if (ZSTD_isError(n)) {

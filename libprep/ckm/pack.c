@@ -33,8 +33,38 @@ struct frame_job {
 	struct prep_err err;
 };
 
-/* Read the frame's chunks, each of which must still be what the survey saw. */
-static int read_chunks(struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
+static const struct prep_survey_chunk *source_of(const struct frame_job *j, uint32_t chunk)
+{
+	return &j->survey->chunk[j->plan->source[chunk]];
+}
+
+/* Read the frame's bytes: at once what stands together in a stream. */
+static int read_chunks(struct frame_job *j, struct prep_err *err)
+{
+	const struct prep_frame *f = &j->plan->index.frame[j->number];
+	const struct prep_layout *l = &j->survey->layout;
+	const uint32_t end = f->first_chunk + f->chunks;
+
+	for (uint32_t i = f->first_chunk, next; i < end; i = next) {
+		const struct prep_survey_chunk *c = source_of(j, i);
+		uint64_t len = c->size;
+
+		for (next = i + 1; next < end; next++) {
+			const struct prep_survey_chunk *n = source_of(j, next);
+
+			if (n->stream != c->stream || n->at != c->at + len)
+				break;
+			len += n->size;
+		}
+		if (prep_layout_read(l, &l->stream[c->stream], j->raw + j->plan->index.chunk[i].at, (size_t)len, c->at,
+				     err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Each chunk must still be what the survey saw. */
+static int check_chunks(const struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
 {
 	const struct prep_ckm_index *in = &j->plan->index;
 	const struct prep_frame *f = &in->frame[j->number];
@@ -42,11 +72,9 @@ static int read_chunks(struct frame_job *j, struct prep_hash *hash, struct prep_
 	uint8_t digest[PREP_DIGEST_SIZE];
 
 	for (uint32_t i = f->first_chunk; i < f->first_chunk + f->chunks; i++) {
-		const struct prep_survey_chunk *c = &j->survey->chunk[j->plan->source[i]];
-		uint8_t *to = j->raw + in->chunk[i].at;
+		const struct prep_survey_chunk *c = source_of(j, i);
 
-		if (prep_layout_read(l, &l->stream[c->stream], to, c->size, c->at, err) < 0 ||
-		    prep_hash_of(hash, to, c->size, digest, err) < 0)
+		if (prep_hash_of(hash, j->raw + in->chunk[i].at, c->size, digest, err) < 0)
 			return -1;
 		if (memcmp(digest, c->digest, sizeof digest) != 0)
 			return prep_fail(err, PREP_EFAIL, "%s: changed while it was packed%s%s", l->disk->name,
@@ -62,7 +90,7 @@ static int pack_frame(struct frame_job *j, struct prep_hash *hash, struct prep_e
 	const struct prep_codec_how how = { j->how->codec, j->how->level, content == PREP_CONTENT_PE };
 	int codec;
 
-	if (read_chunks(j, hash, err) < 0)
+	if (read_chunks(j, err) < 0 || check_chunks(j, hash, err) < 0)
 		return -1;
 	codec = prep_codec_pack(&how, j->raw, f->size, j->packed, &j->stored, err);
 	if (codec < 0)

@@ -50,7 +50,7 @@ struct defrag {
 
 	struct copy *copy;               /* of all streams so far */
 	size_t copies, copy_room;
-	uint8_t *left;                   /* one bit a cluster: left behind */
+	uint8_t *empty;                  /* one bit a cluster: of evacuated blocks, and free now */
 	uint64_t to_move;                /* bytes planned, for progress */
 };
 
@@ -357,7 +357,9 @@ static int copy_pieces(struct defrag *d, const struct prep_fs_stream *s, struct 
 			if (s->data ? copy_later(d, to, start + lcn * cs, n, err) < 0
 				    : copy_now(d, to, start + lcn * cs, n, err) < 0)
 				return -1;
-			prep_bit_fill(d->left, lcn, n / cs, true);
+			for (uint64_t c = lcn; c < lcn + n / cs; c++)
+				if (goes(d, c))
+					prep_bit_set(d->empty, c);
 			d->report->moved += n;
 		}
 	}
@@ -407,7 +409,23 @@ static int by_target(const void *a, const void *b)
 	return (x->to > y->to) - (x->to < y->to);
 }
 
-/* Stage the copies, and zeros where data was, in one ascending order: so it is cheap. */
+/*
+ * What was free in evacuated blocks all along is zeroed with what has left: a
+ * block at a time is far cheaper than cluster by cluster, and then it is empty.
+ * Not where the file system may have taken something.
+ */
+static void empty_blocks(struct defrag *d)
+{
+	const struct prep_layout *l = &d->survey.layout;
+
+	for (uint64_t lcn = 0, end; d->others == NULL && lcn < l->clusters; lcn = end) {
+		end = prep_layout_piece(l, lcn);
+		if (prep_bit_get(l->free, lcn) && goes(d, lcn))
+			prep_bit_fill(d->empty, lcn, end - lcn, true);
+	}
+}
+
+/* Stage the copies, and zeros in evacuated blocks, in one ascending order: so it is cheap. */
 static int stage_data(struct defrag *d, struct prep_err *err)
 {
 	const struct prep_layout *l = &d->survey.layout;
@@ -416,14 +434,15 @@ static int stage_data(struct defrag *d, struct prep_err *err)
 
 	if (d->copies > 0)
 		qsort(d->copy, d->copies, sizeof *d->copy, by_target);
+	empty_blocks(d);
 	for (;;) {
-		lcn = prep_bit_next(d->left, lcn, l->clusters, true);
+		lcn = prep_bit_next(d->empty, lcn, l->clusters, true);
 		for (; i < d->copies && (lcn == l->clusters || d->copy[i].to < l->start + lcn * l->cluster_size); i++)
 			if (prep_overlay_copy(d->overlay, d->copy[i].to, d->copy[i].from, d->copy[i].len, err) < 0)
 				return -1;
 		if (lcn == l->clusters)
 			return 0;
-		end = prep_bit_next(d->left, lcn, l->clusters, false);
+		end = prep_bit_next(d->empty, lcn, l->clusters, false);
 		if (prep_overlay_fill(d->overlay, l->start + lcn * l->cluster_size, (end - lcn) * l->cluster_size, 0,
 				      err) < 0)
 			return -1;
@@ -476,8 +495,8 @@ static int carry_out(struct defrag *d, struct prep_err *err)
 	const struct prep_layout *l = &d->survey.layout;
 	int r;
 
-	d->left = calloc((size_t)(l->clusters / 8 + 9), 1);
-	if (d->left == NULL)
+	d->empty = calloc((size_t)(l->clusters / 8 + 9), 1);
+	if (d->empty == NULL)
 		return prep_fail_nomem(err);
 	if (prep_holes_new(l, d->plan.stays, false, &d->holes, err) < 0 ||
 	    prep_slice_open(d->overlay, d->v->part->off, d->v->part->len, d->v->slice->name, &d->staged, err) < 0)
@@ -527,7 +546,7 @@ static void clear(struct defrag *d)
 	free(d->part);
 	free(d->piece);
 	free(d->copy);
-	free(d->left);
+	free(d->empty);
 }
 
 static int defrag_volume(struct defrag *d, struct prep_disk *disk, struct prep_err *err)

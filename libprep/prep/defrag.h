@@ -45,8 +45,9 @@ struct prep_defrag_report {
 
 /*
  * Stage the moves in `overlay` (disk/overlay.h) over the disk that `volumes`
- * was opened on: data as copies, metadata as pages, the places left behind as
- * zeros. Each volume is audited before and after. After a failure forget the
+ * was opened on: data as copies, metadata as pages, evacuated blocks as zeros,
+ * with what free clusters hold in them. Other places left behind are free
+ * clusters like any. Each volume is audited before and after. After a failure forget the
  * overlay. PREP_EREFUSED and PREP_EDAMAGED as the gate (gate.h) has it;
  * PREP_EREFUSED also for a volume asked for that is no NTFS, and where a
  * cluster is larger than a block.
