@@ -302,9 +302,6 @@ int prep_fetch_run(struct prep_fetch *f, const struct prep_fetch_how *how, struc
 			break;
 		}
 		prep_supply_clear(supply);
-		/* What was unfinished just now takes its place. */
-		prep_seed_close(f->old);
-		f->old = NULL;
 		r = prep_supply_new(prep_ckm_index(f->package), supply, err);
 		if (r < 0)
 			break;
