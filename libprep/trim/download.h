@@ -16,11 +16,15 @@
 #include "libprep/trim/http.h"
 #include "libprep/trim/restore.h"
 
+/* Bytes that may have come and not be unpacked, on the disk; then the line waits. */
+#define PREP_DOWNLOAD_AHEAD (128u << 20)
+
 struct prep_download;
 
 /*
  * The package at `url` has this index, and package_size bytes. `frames` is the
- * path of the sparse copy, which is made where it does not exist. All of how and the index must outlive it.
+ * path of the sparse copy, which is made where it does not exist. url, how and
+ * index must outlive it.
  */
 int prep_download_open(const char *url, const struct prep_http_how *how, const struct prep_ckm_index *index,
 		       uint64_t package_size, const char *frames, struct prep_download **ret,

@@ -12,7 +12,6 @@
 #include "libprep/trim/target.h"
 
 #define RESTARTS_MAX 3u        /* of a package that changes again and again */
-#define AHEAD (128 * PREP_MIB) /* what may have come and not be unpacked */
 
 struct prep_fetch {
 	const char *url;
@@ -227,7 +226,7 @@ static int try(struct prep_fetch *f, const struct prep_fetch_how *how, struct pr
 	    prep_output_open_part(f->out, how->replace, f->partial.disk, &size, &restore.out, err) < 0)
 		return -1;
 	restore.resume = size > 0;
-	need = prep_target_estimate(in, export) + prep_min(AHEAD, supply->frame_bytes);
+	need = prep_target_estimate(in, export) + prep_min(PREP_DOWNLOAD_AHEAD, supply->frame_bytes);
 	if (prep_output_check_space(restore.out, need - prep_min(need, allocated(f->partial.disk)), err) == 0 &&
 	    prep_download_open(f->url, f->http, in, prep_ckm_info(f->package)->package_size, f->partial.frames,
 			       &download, err) == 0) {
@@ -302,6 +301,9 @@ int prep_fetch_run(struct prep_fetch *f, const struct prep_fetch_how *how, struc
 			break;
 		}
 		prep_supply_clear(supply);
+		/* What was unfinished just now takes its place. */
+		prep_seed_close(f->old);
+		f->old = NULL;
 		r = prep_supply_new(prep_ckm_index(f->package), supply, err);
 		if (r < 0)
 			break;
