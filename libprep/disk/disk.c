@@ -317,6 +317,8 @@ int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *ch
 	if (buf == NULL)
 		return len == 0 ? 0 : prep_fail_nomem(err);
 	while (off < end) {
+		uint64_t from = UINT64_MAX, to = 0;
+
 		if (prep_disk_extent(d, off, end, &e, err) < 0)
 			goto fail;
 		if (e.kind != PREP_EXTENT_DATA) {
@@ -335,10 +337,13 @@ int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *ch
 					: prep_zero_run(buf + at, (size_t)e.len - at, 4096, &zero);
 			if (zero)
 				continue;
-			if (d->ops->zero(d, off + at, n, err) < 0)
-				goto fail;
+			from = prep_min(from, off + at);
+			to = off + at + n;
 			*changed += n;
 		}
+		/* Zeros in between go with the rest: a hole for each page is a journal entry, or a discard, for each. */
+		if (from < to && d->ops->zero(d, from, to - from, err) < 0)
+			goto fail;
 		off += e.len;
 	}
 	free(buf);

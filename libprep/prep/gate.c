@@ -18,8 +18,9 @@ int prep_gate_judge(const struct prep_fs_audit *audit, enum prep_gate gate, cons
 	if (prep_fs_audit_clusters_sound(audit) &&
 	    (gate == PREP_GATE_CLUSTERS || prep_fs_audit_records_sound(audit)))
 		return 0;
-	return prep_fail(err, PREP_EDAMAGED, "%s: the file system is damaged: %s: run chkdsk in Windows first", name,
-			 audit->problems.n > 0 ? audit->problems.text[0] : "see vhd-info --check");
+	/* A note begins with the volume's name. */
+	return prep_fail(err, PREP_EDAMAGED, "%s: the file system is damaged: run chkdsk in Windows first",
+			 audit->problems.n > 0 ? audit->problems.text[0] : name);
 }
 
 int prep_gate_open(const struct prep_volume *v, enum prep_gate gate, struct prep_fs **fs,
