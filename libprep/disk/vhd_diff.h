@@ -2,7 +2,7 @@
 /*
  * Differencing VHDs: the names by which they know their parent, and new ones.
  *
- * What is read and written through them is in vhd.c.
+ * What is read and written through them is in vhd_blocks.c.
  */
 #ifndef PREP_DISK_VHD_DIFF_H
 #define PREP_DISK_VHD_DIFF_H

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "libprep/disk/vhd_blocks.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libprep/base/bytes.h"
+#include "libprep/base/file.h"
+
+/* Block data starts on such offsets of the file, as Windows lays it out since version 8. */
+#define DATA_ALIGN 4096u
+
+/* What is known of a block's sector bitmap. */
+enum { BITMAP_UNKNOWN, BITMAP_FULL, BITMAP_PARTIAL };
+
+static struct prep_vhd *vhd_of(struct prep_disk *d)
+{
+	return (struct prep_vhd *)d;
+}
+
+static uint64_t block_bitmap_offset(const struct prep_vhd *v, uint32_t block)
+{
+	return (uint64_t)v->bat[block] * PREP_VHD_SECTOR;
+}
+
+static uint64_t block_data_offset(const struct prep_vhd *v, uint32_t block)
+{
+	return block_bitmap_offset(v, block) + v->bitmap_size;
+}
+
+/* Bytes of the disk that a block holds: fewer in the last one of an odd size. */
+static uint64_t block_bytes(const struct prep_vhd *v, uint32_t block)
+{
+	return prep_min(v->block_size, v->disk.size - (uint64_t)block * v->block_size);
+}
+
+/* Whether bits [first, first+n) are all set; bit 0 is the most significant of byte 0. */
+static bool sectors_set(const uint8_t *bitmap, uint32_t first, uint32_t n)
+{
+	for (; n > 0 && first % 8 != 0; first++, n--)
+		if (!(bitmap[first / 8] & 0x80 >> first % 8))
+			return false;
+	for (; n >= 8; first += 8, n -= 8)
+		if (bitmap[first / 8] != 0xFF)
+			return false;
+	for (; n > 0; first++, n--)
+		if (!(bitmap[first / 8] & 0x80 >> first % 8))
+			return false;
+	return true;
+}
+
+/*
+ * Where the run of sectors ends whose bits are all as that of the sector at `at`
+ * (all in bytes of the block, at < end): *set says how.
+ */
+static uint64_t bitmap_run(const uint8_t *bitmap, uint64_t at, uint64_t end, bool *set)
+{
+	const uint32_t last = (uint32_t)((end + PREP_VHD_SECTOR - 1) / PREP_VHD_SECTOR);
+	uint32_t s = (uint32_t)(at / PREP_VHD_SECTOR);
+	uint8_t same;
+
+	*set = sectors_set(bitmap, s, 1);
+	same = *set ? 0xFF : 0;
+	while (s < last) {
+		if (s % 8 == 0 && bitmap[s / 8] == same)
+			s += 8;
+		else if (sectors_set(bitmap, s, 1) == *set)
+			s++;
+		else
+			break;
+	}
+	return prep_min((uint64_t)s * PREP_VHD_SECTOR, end);
+}
+
+static int read_bitmap(struct prep_vhd *v, uint32_t block, uint8_t **ret, struct prep_err *err)
+{
+	*ret = malloc(v->bitmap_size);
+	if (*ret == NULL)
+		return prep_fail_nomem(err);
+	if (prep_file_pread(v->fd, *ret, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name,
+			    err) < 0) {
+		free(*ret);
+		return -1;
+	}
+	return 0;
+}
+
+/* BITMAP_FULL or BITMAP_PARTIAL, or -1. */
+static int bitmap_state(struct prep_vhd *v, uint32_t block, struct prep_err *err)
+{
+	uint8_t *bitmap;
+
+	if (v->bitmaps[block] == BITMAP_UNKNOWN) {
+		const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR);
+
+		if (read_bitmap(v, block, &bitmap, err) < 0)
+			return -1;
+		v->bitmaps[block] = sectors_set(bitmap, 0, sectors) ? BITMAP_FULL : BITMAP_PARTIAL;
+		free(bitmap);
+	}
+	return v->bitmaps[block];
+}
+
+/* Read [at, at+len) of an allocated block of which not all sectors are the disk's own. */
+static int read_partial(struct prep_vhd *v, uint32_t block, unsigned char *buf, size_t len, uint64_t at,
+			struct prep_err *err)
+{
+	const uint64_t end = at + len;
+	uint8_t *bitmap;
+	int r = read_bitmap(v, block, &bitmap, err);
+
+	if (r < 0)
+		return -1;
+	while (at < end && r == 0) {
+		bool own;
+		const size_t n = (size_t)(bitmap_run(bitmap, at, end, &own) - at);
+
+		r = own ? prep_file_pread(v->fd, buf, n, block_data_offset(v, block) + at, v->disk.name, err)
+			: prep_disk_read_below(&v->disk, buf, n, (uint64_t)block * v->block_size + at, err);
+		buf += n;
+		at += n;
+	}
+	free(bitmap);
+	return r;
+}
+
+static int dynamic_read(struct prep_disk *d, void *buf, size_t len, uint64_t off,
+			struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	unsigned char *p = buf;
+
+	while (len > 0) {
+		const uint32_t block = (uint32_t)(off / v->block_size);
+		const uint64_t at = off % v->block_size;
+		const size_t n = (size_t)prep_min(len, v->block_size - at);
+
+		if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
+			if (prep_disk_read_below(d, p, n, off, err) < 0)
+				return -1;
+		} else {
+			const int state = bitmap_state(v, block, err);
+
+			if (state < 0 ||
+			    (state == BITMAP_PARTIAL
+				     ? read_partial(v, block, p, n, at, err)
+				     : prep_file_pread(v->fd, p, n, block_data_offset(v, block) + at, d->name, err)) < 0)
+				return -1;
+		}
+		p += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/*
+ * How far the sectors from `at` on in an allocated block are all the disk's own, or
+ * all not: *n bytes, inside the disk.
+ */
+static int own_run(struct prep_vhd *v, uint32_t block, uint64_t at, uint64_t *n, bool *own,
+		   struct prep_err *err)
+{
+	const int state = bitmap_state(v, block, err);
+	uint8_t *bitmap;
+
+	*own = true;
+	*n = block_bytes(v, block) - at;
+	if (state != BITMAP_PARTIAL)
+		return state < 0 ? -1 : 0;
+	if (read_bitmap(v, block, &bitmap, err) < 0)
+		return -1;
+	*n = bitmap_run(bitmap, at, block_bytes(v, block), own) - at;
+	free(bitmap);
+	return 0;
+}
+
+static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
+			  struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	uint32_t block = (uint32_t)(off / v->block_size);
+	const uint64_t at = off % v->block_size;
+	uint64_t end, base, n;
+	bool hole, own;
+
+	if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
+		do
+			block++;
+		while ((uint64_t)block * v->block_size < d->size && v->bat[block] == PREP_VHD_BAT_UNUSED);
+		end = prep_min((uint64_t)block * v->block_size, d->size);
+		return prep_disk_extent_below(d, off, end - off, PREP_EXTENT_HOLE, ret, err);
+	}
+	if (own_run(v, block, at, &n, &own, err) < 0)
+		return -1;
+	if (!own)
+		return prep_disk_extent_below(d, off, n, PREP_EXTENT_ZERO, ret, err);
+	base = block_data_offset(v, block);
+	end = prep_file_extent(v->fd, base + at, base + at + n, &hole);
+	*ret = (struct prep_extent){ off, end - base - at, hole ? PREP_EXTENT_ZERO : PREP_EXTENT_DATA };
+	return 0;
+}
+
+static bool dynamic_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret)
+{
+	struct prep_vhd *v = vhd_of(d);
+	const uint32_t block = (uint32_t)(off / v->block_size);
+	const uint64_t at = off % v->block_size;
+	uint64_t n = block_bytes(v, block) - at;
+	struct prep_err err = PREP_ERR_INIT;
+	bool own = false;
+
+	if (v->bat[block] != PREP_VHD_BAT_UNUSED && own_run(v, block, at, &n, &own, &err) < 0)
+		return false;
+	if (own) {
+		*ret = (struct prep_backing){ v->fd, d->name, block_data_offset(v, block) + at, n };
+		return true;
+	}
+	return prep_disk_backing_below(d, off, n, ret);
+}
+
+/*
+ * Make every bit of an allocated block's bitmap set: the data under clear bits becomes the
+ * zeros it reads as, first, so that a crash in between changes nothing a reader sees.
+ */
+static int complete_bitmap(struct prep_vhd *v, uint32_t block, struct prep_err *err)
+{
+	const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR);
+	uint8_t *bitmap;
+	int r = -1;
+
+	if (bitmap_state(v, block, err) != BITMAP_PARTIAL)
+		return err->code == PREP_DONE ? 0 : -1;
+	if (read_bitmap(v, block, &bitmap, err) < 0)
+		return -1;
+	for (uint32_t s = 0; s < sectors; s++)
+		if (!sectors_set(bitmap, s, 1) &&
+		    prep_file_zero(v->fd, block_data_offset(v, block) + (uint64_t)s * PREP_VHD_SECTOR,
+				   PREP_VHD_SECTOR, v->disk.name, err) < 0)
+			goto out;
+	memset(bitmap, 0xFF, v->bitmap_size);
+	r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name, err);
+	if (r == 0)
+		v->bitmaps[block] = BITMAP_FULL;
+out:
+	free(bitmap);
+	return r;
+}
+
+/*
+ * Append a block of zeros to the file. The order keeps the file readable at
+ * every moment: the new end with its footer, the block, and last the BAT entry.
+ * A crash before that leaves unused bytes, which the next new block takes.
+ */
+static int allocate_block(struct prep_vhd *v, uint32_t block, struct prep_err *err)
+{
+	const uint64_t data = prep_round_up(v->data_end + v->bitmap_size, DATA_ALIGN);
+	const uint64_t sector = (data - v->bitmap_size) / PREP_VHD_SECTOR;
+	const uint64_t end = data + v->block_size;
+	const uint64_t file_end = prep_round_up(end + PREP_VHD_FOOTER_SIZE, DATA_ALIGN);
+	uint8_t footer[PREP_VHD_FOOTER_SIZE], entry[4];
+	uint8_t *bitmap;
+	int r;
+
+	if (sector >= PREP_VHD_BAT_UNUSED)
+		return prep_fail(err, PREP_EFAIL, "%s: the file cannot grow beyond 2 TiB", v->disk.name);
+	bitmap = malloc(v->bitmap_size);
+	if (bitmap == NULL)
+		return prep_fail_nomem(err);
+	/* The new block of a differencing disk shows its parent until something is written. */
+	memset(bitmap, v->disk.differencing ? 0 : 0xFF, v->bitmap_size);
+	prep_vhd_footer_encode(&v->info.footer, footer);
+	put_be32(entry, (uint32_t)sector);
+	r = prep_file_pwrite(v->fd, footer, sizeof footer, file_end - sizeof footer, v->disk.name, err);
+	/* The old footer, and remains of an earlier attempt, lie where the block's zeros belong. */
+	if (r == 0)
+		r = prep_file_zero(v->fd, v->data_end, file_end - sizeof footer - v->data_end,
+				   v->disk.name, err);
+	if (r == 0)
+		r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, data - v->bitmap_size, v->disk.name, err);
+	if (r == 0)
+		r = prep_file_pwrite(v->fd, entry, sizeof entry,
+				     v->info.header.bat_offset + (uint64_t)block * sizeof entry,
+				     v->disk.name, err);
+	free(bitmap);
+	if (r < 0)
+		return -1;
+	v->bat[block] = (uint32_t)sector;
+	v->bitmaps[block] = v->disk.differencing ? BITMAP_PARTIAL : BITMAP_FULL;
+	v->data_end = end;
+	v->info.blocks_allocated++;
+	return 0;
+}
+
+/* Put what shows from below into a sector of an allocated block that is not the disk's own yet. */
+static int copy_up(struct prep_vhd *v, uint32_t block, const uint8_t *bitmap, uint32_t sector, struct prep_err *err)
+{
+	const uint64_t at = (uint64_t)sector * PREP_VHD_SECTOR;
+	uint8_t buf[PREP_VHD_SECTOR];
+
+	if (sectors_set(bitmap, sector, 1))
+		return 0;
+	if (prep_disk_read_below(&v->disk, buf, sizeof buf, (uint64_t)block * v->block_size + at, err) < 0)
+		return -1;
+	return prep_file_pwrite(v->fd, buf, sizeof buf, block_data_offset(v, block) + at, v->disk.name, err);
+}
+
+/*
+ * Write [at, at+n) of a block of a differencing disk, zeros where p is NULL: first
+ * the data, then the bits that make its sectors the disk's own, so that until
+ * then everything reads as before.
+ */
+static int write_own(struct prep_vhd *v, uint32_t block, const unsigned char *p, uint64_t n, uint64_t at,
+		     struct prep_err *err)
+{
+	const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR);
+	const uint64_t end = at + n, data = block_data_offset(v, block) + at;
+	const uint32_t first = (uint32_t)(at / PREP_VHD_SECTOR);
+	const uint32_t last = (uint32_t)((end + PREP_VHD_SECTOR - 1) / PREP_VHD_SECTOR);
+	uint8_t *bitmap;
+	int r = read_bitmap(v, block, &bitmap, err);
+
+	if (r < 0)
+		return -1;
+	if (at % PREP_VHD_SECTOR != 0)
+		r = copy_up(v, block, bitmap, first, err);
+	if (r == 0 && end % PREP_VHD_SECTOR != 0)
+		r = copy_up(v, block, bitmap, last - 1, err);
+	if (r == 0)
+		r = p != NULL ? prep_file_pwrite(v->fd, p, (size_t)n, data, v->disk.name, err)
+			      : prep_file_zero(v->fd, data, n, v->disk.name, err);
+	if (r == 0 && !sectors_set(bitmap, first, last - first)) {
+		for (uint32_t s = first; s < last; s++)
+			bitmap[s / 8] |= (uint8_t)(0x80 >> s % 8);
+		r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name, err);
+		if (r == 0)
+			v->bitmaps[block] = sectors_set(bitmap, 0, sectors) ? BITMAP_FULL : BITMAP_PARTIAL;
+	}
+	free(bitmap);
+	return r;
+}
+
+static int dynamic_write(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
+			 struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	const unsigned char *p = buf;
+
+	while (len > 0) {
+		const uint32_t block = (uint32_t)(off / v->block_size);
+		const uint64_t at = off % v->block_size;
+		const size_t n = (size_t)prep_min(len, v->block_size - at);
+
+		if (v->disk.differencing) {
+			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
+			    write_own(v, block, p, n, at, err) < 0)
+				return -1;
+		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED || !prep_is_zero(p, n)) {
+			if (v->bat[block] == PREP_VHD_BAT_UNUSED ? allocate_block(v, block, err) < 0
+								 : complete_bitmap(v, block, err) < 0)
+				return -1;
+			if (prep_file_pwrite(v->fd, p, n, block_data_offset(v, block) + at, d->name, err) < 0)
+				return -1;
+		}
+		p += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int dynamic_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+
+	while (len > 0) {
+		const uint32_t block = (uint32_t)(off / v->block_size);
+		const uint64_t at = off % v->block_size;
+		const uint64_t n = prep_min(len, v->block_size - at);
+
+		if (v->disk.differencing) {
+			/* Zeros that are not the disk's own would let the parent's data show. */
+			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
+			    write_own(v, block, NULL, n, at, err) < 0)
+				return -1;
+		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED &&
+			   prep_file_zero(v->fd, block_data_offset(v, block) + at, n, d->name, err) < 0) {
+			return -1;
+		}
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int prep_vhd_flush(struct prep_disk *d, struct prep_err *err)
+{
+	return prep_file_sync(vhd_of(d)->fd, d->name, err);
+}
+
+static void dynamic_close(struct prep_disk *d)
+{
+	struct prep_vhd *v = vhd_of(d);
+
+	free(v->bat);
+	free((void *)v->bitmaps);
+	prep_parent_clear(&v->info.parent);
+	close(v->fd);
+	free(v);
+}
+
+const struct prep_disk_ops prep_vhd_dynamic_ops = {
+	.kind = "dynamic",
+	.read = dynamic_read,
+	.write = dynamic_write,
+	.zero = dynamic_zero,
+	.extent = dynamic_extent,
+	.backing = dynamic_backing,
+	.flush = prep_vhd_flush,
+	.close = dynamic_close,
+};
+
+const struct prep_disk_ops prep_vhd_differencing_ops = {
+	.kind = "differencing",
+	.read = dynamic_read,
+	.write = dynamic_write,
+	.zero = dynamic_zero,
+	.extent = dynamic_extent,
+	.backing = dynamic_backing,
+	.flush = prep_vhd_flush,
+	.close = dynamic_close,
+};
+
+int prep_vhd_next_own(struct prep_disk *d, uint64_t off, uint64_t *start, uint64_t *len,
+		      struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	bool own;
+
+	while (off < d->size) {
+		const uint32_t block = (uint32_t)(off / v->block_size);
+
+		if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
+			off = (uint64_t)(block + 1) * v->block_size;
+			continue;
+		}
+		if (own_run(v, block, off % v->block_size, len, &own, err) < 0)
+			return -1;
+		if (own) {
+			*start = off;
+			return 1;
+		}
+		off += *len;
+	}
+	return 0;
+}
+
+bool prep_vhd_block_allocated(const struct prep_disk *d, uint32_t i)
+{
+	return ((const struct prep_vhd *)d)->bat[i] != PREP_VHD_BAT_UNUSED;
+}
+
+int prep_vhd_check_bitmaps(struct prep_disk *d, uint32_t *partial, uint32_t *hidden,
+			   struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	uint8_t *bitmap, sector[PREP_VHD_SECTOR];
+
+	*partial = *hidden = 0;
+	if (d->ops != &prep_vhd_dynamic_ops)
+		return 0;
+	for (uint32_t i = 0; (uint64_t)i * v->block_size < d->size; i++) {
+		const uint32_t sectors = (uint32_t)(block_bytes(v, i) / PREP_VHD_SECTOR);
+		bool found = false;
+		int state;
+
+		if (v->bat[i] == PREP_VHD_BAT_UNUSED)
+			continue;
+		state = bitmap_state(v, i, err);
+		if (state < 0)
+			return -1;
+		if (state == BITMAP_FULL)
+			continue;
+		++*partial;
+		if (read_bitmap(v, i, &bitmap, err) < 0)
+			return -1;
+		for (uint32_t s = 0; s < sectors && !found; s++) {
+			if (sectors_set(bitmap, s, 1))
+				continue;
+			if (prep_file_pread(v->fd, sector, sizeof sector,
+					    block_data_offset(v, i) + (uint64_t)s * PREP_VHD_SECTOR, d->name,
+					    err) < 0) {
+				free(bitmap);
+				return -1;
+			}
+			found = !prep_is_zero(sector, sizeof sector);
+		}
+		*hidden += found;
+		free(bitmap);
+	}
+	return 0;
+}

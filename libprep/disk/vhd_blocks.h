@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Inside the VHD reader: a VHD that is open. vhd.c finds and checks its footer,
+ * header and block table; vhd_blocks.c reads and writes the blocks of dynamic and
+ * differencing disks through them.
+ */
+#ifndef PREP_DISK_VHD_BLOCKS_H
+#define PREP_DISK_VHD_BLOCKS_H
+
+#include "libprep/disk/vhd.h"
+
+struct prep_vhd {
+	struct prep_disk disk;
+	struct prep_vhd_info info;
+	int fd;
+	struct prep_disk *fixed;  /* the data of a fixed disk; the rest is then unused */
+
+	uint32_t block_size, bitmap_size;
+	uint32_t *bat;            /* sector of each block's bitmap, host byte order */
+	_Atomic uint8_t *bitmaps; /* what is known of each block's bitmap; zero until it is first asked for */
+	uint64_t data_end;        /* where the last block, or the metadata if later, ends */
+};
+
+extern const struct prep_disk_ops prep_vhd_dynamic_ops, prep_vhd_differencing_ops;
+
+/* Make all writes to the file durable: the flush of every kind of VHD. */
+int prep_vhd_flush(struct prep_disk *d, struct prep_err *err);
+
+#endif
