@@ -295,43 +295,42 @@ static int audit_records(struct prep_ntfs_auditor *x, const struct prep_progress
 
 /* ---- Bitmaps ---- */
 
-/* The first `bits` bits of a bitmap attribute, in whole words, the rest of them 0. */
-static int read_bits(struct prep_ntfs_auditor *x, uint64_t number, uint32_t type, uint64_t bits,
-		     uint8_t **ret, struct prep_err *err)
+/* The first `bits` bits of a bitmap attribute, in whole words, the rest of them 0: the caller's, or NULL on a failure. */
+static uint8_t *read_bits(struct prep_ntfs_auditor *x, uint64_t number, uint32_t type, uint64_t bits,
+			  struct prep_err *err)
 {
 	const uint64_t len = (bits + 7) / 8;
 	struct prep_ntfs_file f;
 	struct prep_ntfs_runs runs;
 	struct prep_ntfs_attr a;
+	uint8_t *map = NULL;
 	int r;
 
-	*ret = NULL;
 	if (prep_ntfs_file_load(&x->mft, number, &f, err) < 0)
-		return -1;
+		return NULL;
 	r = prep_ntfs_file_find(x->n, &f, type, "", &a, &runs, err);
-	if (r == 0 || (r > 0 && (a.resident ? a.value_len : a.initialized) < len))
+	if (r >= 0 && (r == 0 || (a.resident ? a.value_len : a.initialized) < len))
 		r = prep_fail(err, PREP_EDAMAGED, "%s: record %llu: the %s bitmap is missing or too short",
 			      x->n->disk->name, (unsigned long long)number,
 			      number == PREP_NTFS_MFT ? "records'" : "clusters'");
-	if (r > 0) {
-		*ret = calloc(1, map_size(bits));
-		if (*ret == NULL)
+	if (r >= 0) {
+		map = calloc(1, map_size(bits));
+		if (map == NULL)
 			r = prep_fail_nomem(err);
 		else if (a.resident)
-			memcpy(*ret, a.value, (size_t)len);
+			memcpy(map, a.value, (size_t)len);
 		else
-			r = prep_ntfs_runs_read(x->n, &runs, 0, *ret, (size_t)len, err);
+			r = prep_ntfs_runs_read(x->n, &runs, 0, map, (size_t)len, err);
 	}
 	prep_ntfs_runs_clear(&runs);
 	prep_ntfs_file_clear(&f);
 	if (r < 0) {
-		free(*ret);
-		*ret = NULL;
-		return -1;
+		free(map);
+		return NULL;
 	}
 	if (bits % 8 != 0)
-		(*ret)[bits / 8] &= (uint8_t)(0xff >> (8 - bits % 8));
-	return 0;
+		map[bits / 8] &= (uint8_t)(0xff >> (8 - bits % 8));
+	return map;
 }
 
 /* Set the claims against $Bitmap, which becomes the map of what is free. */
@@ -339,9 +338,9 @@ static int compare(struct prep_ntfs_auditor *x, struct prep_err *err)
 {
 	const uint64_t clusters = x->n->clusters;
 	struct prep_fs_audit *a = x->a;
-	uint8_t *map;
+	uint8_t *map = read_bits(x, PREP_NTFS_BITMAP, PREP_NTFS_ATTR_DATA, clusters, err);
 
-	if (read_bits(x, PREP_NTFS_BITMAP, PREP_NTFS_ATTR_DATA, clusters, &map, err) < 0)
+	if (map == NULL)
 		return -1;
 	for (uint64_t at = 0; at < clusters; at += 64) {
 		const uint64_t used = get_le64(map + at / 8), claimed = get_le64(x->claimed + at / 8);
@@ -438,7 +437,8 @@ static int run_audit(struct prep_ntfs_auditor *x, const struct prep_progress *pr
 {
 	const size_t records = (size_t)x->mft.records;
 
-	if (read_bits(x, PREP_NTFS_MFT, PREP_NTFS_ATTR_BITMAP, records, &x->marked, err) < 0)
+	x->marked = read_bits(x, PREP_NTFS_MFT, PREP_NTFS_ATTR_BITMAP, records, err);
+	if (x->marked == NULL)
 		return -1;
 	x->claimed = calloc(1, map_size(x->n->clusters));
 	x->known = calloc(records, sizeof *x->known);

@@ -366,6 +366,11 @@ int prep_ntfs_file_find(struct prep_ntfs *n, const struct prep_ntfs_file *f, uin
 		;
 	for (to = from; to < count && prep_ntfs_attr_named(&attr[to], name); to++)
 		;
+	if (from == count) {
+		/* It was just found: the analysers cannot know. */
+		free(attr);
+		return 0;
+	}
 	*ret = attr[from];
 	r = join_segments(n, f->record[0].number, attr + from, to - from, runs, err);
 	free(attr);

@@ -28,7 +28,7 @@ int prep_ntfs_runs_add(struct prep_ntfs_runs *runs, uint64_t lcn, uint64_t len, 
 		runs->end += len;
 		return 0;
 	}
-	if (runs->n == runs->room) {
+	if (runs->run == NULL || runs->n == runs->room) {
 		room = runs->room > 0 ? 2 * runs->room : 8;
 		grown = realloc(runs->run, room * sizeof *grown);
 		if (grown == NULL)

@@ -276,11 +276,12 @@ static int edit_bitmap(struct prep_ntfs *n, void (*fn)(uint8_t *held, uint8_t *b
 		       struct prep_err *err)
 {
 	const uint64_t bytes = (n->clusters + 7) / 8;
-	uint8_t *now = malloc(2 * (size_t)BITMAP_STEP), *new = now + BITMAP_STEP;
+	uint8_t *now = malloc(2 * (size_t)BITMAP_STEP), *new;
 	int r = 0;
 
 	if (now == NULL)
 		return prep_fail_nomem(err);
+	new = now + BITMAP_STEP;
 	for (uint64_t at = 0; r == 0 && at < bytes; at += BITMAP_STEP) {
 		const size_t len = (size_t)prep_min(BITMAP_STEP, bytes - at);
 

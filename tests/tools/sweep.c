@@ -303,7 +303,7 @@ int main(int argc, char **argv)
 {
 	struct bytes base, old, new;
 	unsigned long tried = 0;
-	char *kind;
+	char *kind, *rest;
 
 	if (argc < 6) {
 		fputs(usage, argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr);
@@ -327,7 +327,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	new = read_guest();
-	for (kind = strtok(argv[2], " "); kind != NULL; kind = strtok(NULL, " ")) {
+	for (kind = strtok_r(argv[2], " ", &rest); kind != NULL; kind = strtok_r(NULL, " ", &rest)) {
 		tried += sweep(kind, &base, &old, &new, argv + 5);
 		if (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0)
 			tried += sweep_recovery(kind, &base, &new, argv + 5);
