@@ -5,7 +5,7 @@
  *
  * Source: [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format". Integers and
  * GUIDs are little-endian in the file. The log is not replayed: a file whose log
- * may hold something is refused.
+ * may hold something is refused. libvhdi reads the data of fixed and dynamic disks.
  */
 #ifndef PREP_DISK_VHDX_H
 #define PREP_DISK_VHDX_H
@@ -27,8 +27,8 @@ struct prep_vhdx_info {
 
 /*
  * Open fd if it is a VHDX: returns 1 and *ret, and fd is the disk's; 0 when it
- * is none. PREP_EDAMAGED: wrong checksums, or tables and blocks outside the file or
- * on each other; PREP_EREFUSED: a log that was not written back, what this
+ * is none. PREP_EDAMAGED: wrong checksums, tables and blocks outside the file or
+ * on each other, or what libvhdi cannot open; PREP_EREFUSED: a log that was not written back, what this
  * version of the format does not know, or `write`.
  *
  * A differencing disk's parent is not opened here: disk.parent.
