@@ -321,8 +321,13 @@ int cmd_finish(struct cmd *cmd, const struct prep_err *err)
 {
 	clear_line();
 	if (err->code == PREP_DONE) {
-		if (fflush(stdout) == 0)
+		if (fflush(stdout) == 0 && !ferror(stdout))
 			return PREP_DONE;
+		/* A reader of a report that has seen enough, such as head(1): the silent death it expects. */
+		if (errno == EPIPE) {
+			signal(SIGPIPE, SIG_DFL);
+			raise(SIGPIPE);
+		}
 		cmd_warn(cmd, "standard output: %s", strerror(errno));
 		return PREP_EFAIL;
 	}

@@ -88,6 +88,18 @@ help_options() {
 	done
 }
 
+@test "a report whose reader has left: a silent end, as head(1) expects" {
+	exec 9> >(exec true)
+	wait $!
+	for c in "${commands[@]}"; do
+		rc=0
+		"$c" --help >&9 2>err || rc=$?
+		[ $rc -eq 141 ]
+		[ ! -s err ]
+	done
+	exec 9>&-
+}
+
 @test "every option of --help works as an option: it is not unknown" {
 	for c in "${commands[@]}"; do
 		"$c" --help >help
