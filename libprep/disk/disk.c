@@ -31,6 +31,8 @@ static const struct foreign {
 	{ 64, 4, "\x7f\x10\xda\xbe", "a VirtualBox disk" },
 	{ 0, 16, "WithoutFreeSpace", "a Parallels disk" },
 	{ 0, 16, "WithouFreSpacExt", "a Parallels disk" },
+	{ 0, 8, "\x89PCKM\r\n\x1a", "a CKM package (ckm-unpack makes the image of it)" },
+	{ 0, 8, "\x89PCKI\r\n\x1a", "the index of a CKM package" },
 	{ 0, 8, "MSWIM\0\0", "a WIM archive" },
 	{ 0, 4, "PK\x03\x04", "a zip archive" },
 	{ 0, 6, "\xfd" "7zXZ\0", "compressed by xz" },

@@ -173,7 +173,8 @@ static void no_vhd_at_all(void)
 		{ "x.gz", "\x1f\x8b\x08", "gzip", 3, 0 },     { "x.xz", "\xfd" "7zXZ", "xz", 6, 0 },
 		{ "x.zst", "\x28\xb5\x2f\xfd", "zstd", 4, 0 },{ "x.bz2", "BZh91AY&SY", "bzip2", 10, 0 },
 		{ "x.7z", "7z\xbc\xaf\x27\x1c", "7z", 6, 0 }, { "x.zip", "PK\x03\x04", "zip", 4, 0 },
-		{ "x.wim", "MSWIM\0\0", "WIM", 8, 0 },
+		{ "x.wim", "MSWIM\0\0", "WIM", 8, 0 },      { "x.ckm", "\x89PCKM\r\n\x1a", "ckm-unpack", 8, 0 },
+		{ "x.ckm.index", "\x89PCKI\r\n\x1a", "index of a CKM package", 8, 0 },
 	};
 	struct prep_disk *d;
 	char zeros[4096] = { 0 };
