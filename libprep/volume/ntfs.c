@@ -11,8 +11,8 @@
 #include <ntfs-3g/logging.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/volume/ntfs_internal.h"
-#include "libprep/volume/utf16.h"
 
 #include <ntfs-3g/cache.h>
 

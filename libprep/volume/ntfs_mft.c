@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/volume/ntfs_internal.h"
-#include "libprep/volume/utf16.h"
 
 /* The stride of the update sequence, whatever the sector size (NTFS_BLOCK_SIZE). */
 #define STRIDE 512u

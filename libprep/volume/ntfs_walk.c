@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/volume/ntfs_dir.h"
 #include "libprep/volume/ntfs_internal.h"
-#include "libprep/volume/utf16.h"
 
 struct walker {
 	struct prep_ntfs *n;

@@ -6,8 +6,8 @@
 #include <zlib.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/volume/fs.h"
-#include "libprep/volume/utf16.h"
 
 #define MBR_ENTRIES 446
 #define MBR_SIGNATURE 510

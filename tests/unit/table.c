@@ -10,8 +10,8 @@
 #include <zlib.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/volume/fs.h"
-#include "libprep/volume/utf16.h"
 
 #define SECTORS 8192u
 #define SIZE (SECTORS * 512u)
