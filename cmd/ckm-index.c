@@ -140,7 +140,7 @@ static int extract(struct opts *o, struct prep_err *err)
 			r = prep_output_commit(out, err);
 		if (r == 0 && o->cmd.json)
 			cmd_print_json(&o->cmd, json_pack("{s:o, s:I, s:b, s:b, s:b}",
-				"package", trim_json_path(path), "index_size", (json_int_t)info->section_len,
+				"package", cmd_json_text(path), "index_size", (json_int_t)info->section_len,
 				"sealed", info->sealed, "signed", info->is_signed, "verified", info->verified));
 		else if (r == 0 && !o->cmd.quiet)
 			fprintf(cmd_report(&o->cmd), "%s: an index of %s%s%s\n", path, cmd_size(info->section_len),
@@ -199,7 +199,7 @@ static void list_streams(const struct opts *o, const struct prep_ckm_index *in, 
 
 		if (o->cmd.json) {
 			json_array_append_new(files, json_pack("{s:o, s:i, s:s, s:I, s:I}",
-				"path", trim_json_path(s->path), "volume", s->volume,
+				"path", cmd_json_text(s->path), "volume", s->volume,
 				"content", prep_content_name(s->content), "size", (json_int_t)s->size,
 				"stored", (json_int_t)(share[i] + 0.5)));
 			continue;
@@ -210,7 +210,7 @@ static void list_streams(const struct opts *o, const struct prep_ckm_index *in, 
 	}
 	if (o->cmd.json) {
 		cmd_print_json(&o->cmd, json_pack("{s:o, s:s, s:s, s:s, s:I, s:o}",
-			"package", trim_json_path(o->operand[0]), "name", in->name, "image_version", in->version,
+			"package", cmd_json_text(o->operand[0]), "name", in->name, "image_version", in->version,
 			"comment", in->comment, "disk_size", (json_int_t)in->disk_size, "files", files));
 	} else {
 		json_decref(files);
@@ -251,7 +251,7 @@ static int report_transfer(const struct opts *o, const struct prep_ckm *p, const
 	if (o->cmd.json) {
 		cmd_print_json(&o->cmd, json_pack(
 			"{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
-			"package", trim_json_path(o->operand[0]), "name", in->name, "image_version", in->version,
+			"package", cmd_json_text(o->operand[0]), "name", in->name, "image_version", in->version,
 			"disk_size", (json_int_t)in->disk_size,
 			"package_size", (json_int_t)prep_ckm_info(p)->package_size, "index_size", (json_int_t)index_size,
 			"chunks", (json_int_t)in->chunks, "wanted_bytes", (json_int_t)supply->wanted_bytes,
@@ -383,7 +383,7 @@ static void report_local(const struct opts *o, const struct local *l)
 
 		if (o->cmd.json) {
 			json_array_append_new(sources, json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I}",
-				"path", trim_json_path(origin->path), "kind", image ? "image" : "folder",
+				"path", cmd_json_text(origin->path), "kind", image ? "image" : "folder",
 				"files", (json_int_t)r->files, "bytes", (json_int_t)r->bytes,
 				"hashed_files", (json_int_t)r->hashed_files, "hashed_bytes", (json_int_t)r->hashed_bytes,
 				"skipped", (json_int_t)r->skipped,
@@ -403,7 +403,8 @@ static void report_local(const struct opts *o, const struct local *l)
 		fputc('\n', f);
 	}
 	if (o->cmd.json) {
-		cmd_print_json(&o->cmd, json_pack("{s:s*, s:b, s:b, s:I, s:o}", "index", o->cmd.output,
+		cmd_print_json(&o->cmd, json_pack("{s:o*, s:b, s:b, s:I, s:o}",
+			"index", o->cmd.output != NULL ? cmd_json_text(o->cmd.output) : NULL,
 			"dry_run", o->cmd.dry_run, "refreshed", l->refresh, "chunks", (json_int_t)l->catalog.chunks,
 			"sources", sources));
 	} else {

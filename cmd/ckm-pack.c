@@ -7,6 +7,7 @@
 
 #include "cmd/cmd.h"
 #include "libprep/base/pool.h"
+#include "libprep/base/utf16.h"
 #include "libprep/ckm/keys.h"
 #include "libprep/ckm/pack.h"
 #include "libprep/ckm/package.h"
@@ -121,6 +122,8 @@ static const char *parse_text(struct opts *o, const char *option, const char *te
 	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++)
 		if (*p == 0x7F || (*p < ' ' && *p != '\n' && *p != '\t'))
 			cmd_usage(&o->cmd, "%s: a control character", option);
+	if (!prep_utf8_valid(text, strlen(text)))
+		cmd_usage(&o->cmd, "%s: not UTF-8", option);
 	return text;
 }
 
@@ -297,6 +300,7 @@ static int describe(struct opts *o, struct work *w, struct prep_ckm_index *in, s
 	};
 	struct prep_export same;
 	char *copy, *base, *dot;
+	bool text;
 
 	if (prep_export_same(w->disk, o->cmd.time_stamp, &same, err) < 0)
 		return -1;
@@ -323,8 +327,9 @@ static int describe(struct opts *o, struct work *w, struct prep_ckm_index *in, s
 		*dot = '\0';
 	snprintf(in->name, sizeof in->name, "%s", base);
 	free(copy);
+	text = prep_utf8_valid(in->name, strlen(in->name));
 	for (char *p = in->name; *p != '\0'; p++)
-		if (!prep_ckm_name_allowed((char[]){ *p, '\0' }))
+		if (!prep_ckm_name_allowed((char[]){ *p, '\0' }) || (!text && (unsigned char)*p >= 0x80))
 			*p = '_';
 	return 0;
 }
@@ -370,8 +375,10 @@ static void report_json(const struct opts *o, const struct work *w, const struct
 			"streams", (json_int_t)kind[i].streams, "bytes", (json_int_t)kind[i].bytes,
 			"unique", (json_int_t)kind[i].unique, "new", (json_int_t)kind[i].unknown,
 			"stored", (json_int_t)w->packed.stored[i]));
-	root = json_pack("{s:o, s:s*, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:o}",
-		"image", cmd_json_text(cmd_is_stdin(o->image) ? "-" : o->image), "package", o->cmd.output, "name", in->name, "image_version", in->version,
+	root = json_pack("{s:o, s:o*, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:o}",
+		"image", cmd_json_text(cmd_is_stdin(o->image) ? "-" : o->image),
+		"package", o->cmd.output != NULL ? cmd_json_text(o->cmd.output) : NULL,
+		"name", in->name, "image_version", in->version,
 		"dry_run", o->cmd.dry_run, "sealed", w->seal != NULL, "signed", o->sign != NULL,
 		"difference", o->difference,
 		"disk_size", (json_int_t)in->disk_size, "bytes", (json_int_t)all->bytes,

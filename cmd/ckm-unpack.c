@@ -152,7 +152,7 @@ static void report_json(const struct opts *o, const struct work *w)
 
 	cmd_print_json(&o->cmd, json_pack(
 		"{s:o, s:s, s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
-		"package", trim_json_path(o->package), "name", in->name, "image_version", in->version,
+		"package", cmd_json_text(o->package), "name", in->name, "image_version", in->version,
 		"dry_run", o->cmd.dry_run, "format", names[w->how.format],
 		"sealed", info->sealed, "verified", info->verified,
 		"disk_size", (json_int_t)in->disk_size, "chunks", (json_int_t)in->chunks,

@@ -234,22 +234,6 @@ void trim_print_origins(FILE *f, const struct prep_supply *supply)
 	}
 }
 
-json_t *trim_json_path(const char *path)
-{
-	json_t *ret = json_string(path);
-	char *copy;
-
-	if (ret != NULL)
-		return ret;
-	copy = strdup(path);
-	for (char *p = copy; p != NULL && *p != '\0'; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	ret = copy != NULL ? json_string(copy) : json_null();
-	free(copy);
-	return ret;
-}
-
 json_t *trim_origins_json(const struct prep_supply *supply)
 {
 	json_t *ret = json_array();
@@ -258,7 +242,7 @@ json_t *trim_origins_json(const struct prep_supply *supply)
 		const struct prep_supply_origin *o = &supply->origin[i];
 
 		json_array_append_new(ret, json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			"path", trim_json_path(origin_path(o)), "kind", origin_kind(o),
+			"path", cmd_json_text(origin_path(o)), "kind", origin_kind(o),
 			"chunks", (json_int_t)o->chunks, "bytes", (json_int_t)o->bytes,
 			"found_chunks", (json_int_t)o->found_chunks, "found_bytes", (json_int_t)o->found_bytes,
 			"used_chunks", (json_int_t)(o->used_chunks + o->got_chunks),

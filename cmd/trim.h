@@ -84,9 +84,6 @@ void trim_print_origins(FILE *f, const struct prep_supply *supply);
 /* The same as a JSON array. */
 json_t *trim_origins_json(const struct prep_supply *supply);
 
-/* A string of bytes that need not be UTF-8: what is not is replaced. */
-json_t *trim_json_path(const char *path);
-
 void trim_close(struct trim *t);
 
 #endif

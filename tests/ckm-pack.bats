@@ -297,6 +297,11 @@ round_trip() {
 	ckm-pack -n -j 'My Image: 1.raw' | grep -q '"name": "My_Image__1"'
 	ckm-pack -n -j --name 'Größe-1.0' --image-version 2 'My Image: 1.raw' | grep -q '"name": "Größe-1.0"'
 	run -2 ckm-pack -n --comment $'\033[2J' 'My Image: 1.raw'
+	run -2 ckm-pack -n --comment $'caf\xe9' 'My Image: 1.raw'
+	cp 'My Image: 1.raw' $'caf\xe9.raw'
+	ckm-pack -j -o $'caf\xe9.ckm' $'caf\xe9.raw' | grep -q '"name": "caf_"'
+	ckm-index -j --list $'caf\xe9.ckm' >list
+	grep -q '"name": "caf_"' list
 	run -2 ckm-pack -n --image-version "$(printf 'x%.0s' {1..64})" 'My Image: 1.raw'
 }
 

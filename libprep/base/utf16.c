@@ -68,27 +68,34 @@ size_t prep_utf16_name_to_utf8(const uint8_t *p, size_t units, char *out, size_t
 	return convert(p, units, true, out, room);
 }
 
-int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room)
+/* The character at *p, which is moved on behind it; -1 when it is not UTF-8 in its one form. */
+static int32_t get_utf8(const uint8_t **p, const uint8_t *end)
 {
 	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+	uint32_t c = *(*p)++;
+	const unsigned more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : 4;
+
+	if (more == 4 || (size_t)(end - *p) < more)
+		return -1;
+	if (more > 0)
+		c &= 0x3fu >> more;
+	for (unsigned i = 0; i < more; i++, ++*p) {
+		if (**p >> 6 != 2)
+			return -1;
+		c = c << 6 | (**p & 0x3f);
+	}
+	return c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? -1 : (int32_t)c;
+}
+
+int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room)
+{
 	const uint8_t *p = (const uint8_t *)s, *end = p + len;
 	size_t n = 0;
 
 	while (p < end) {
-		uint32_t c = *p++;
-		const unsigned more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : 4;
+		int32_t c = get_utf8(&p, end);
 
-		if (more == 4 || (size_t)(end - p) < more)
-			return -1;
-		if (more > 0)
-			c &= 0x3fu >> more;
-		for (unsigned i = 0; i < more; i++, p++) {
-			if (*p >> 6 != 2)
-				return -1;
-			c = c << 6 | (*p & 0x3f);
-		}
-		if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ||
-		    n + (c >= 0x10000) >= room)
+		if (c < 0 || n + (c >= 0x10000) >= room)
 			return -1;
 		if (c >= 0x10000) {
 			out[n++] = (uint16_t)(0xd800 + ((c - 0x10000) >> 10));
@@ -97,4 +104,14 @@ int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room
 		out[n++] = (uint16_t)c;
 	}
 	return (int64_t)n;
+}
+
+bool prep_utf8_valid(const char *s, size_t len)
+{
+	const uint8_t *p = (const uint8_t *)s, *end = p + len;
+
+	while (p < end)
+		if (get_utf8(&p, end) < 0)
+			return false;
+	return true;
 }

@@ -5,6 +5,7 @@
 #ifndef PREP_BASE_UTF16_H
 #define PREP_BASE_UTF16_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,5 +27,7 @@ size_t prep_utf16_name_to_utf8(const uint8_t *p, size_t units, char *out, size_t
  * how many, or -1 when s is not UTF-8 or too long.
  */
 int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room);
+
+bool prep_utf8_valid(const char *s, size_t len);
 
 #endif

@@ -188,6 +188,21 @@ static void put_paths(struct buf *b, const struct prep_ckm_index *in)
 	}
 }
 
+/* Whether a reader would take the paths, that take len bytes encoded. */
+static bool paths_fit(const struct prep_ckm_index *in, size_t len)
+{
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < in->streams; i++) {
+		const size_t n = strlen(in->stream[i].path);
+
+		if (n > PREP_INDEX_PATH_MAX)
+			return false;
+		total += n + 1;
+	}
+	return total <= prep_index_strings_max(len);
+}
+
 int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t *len,
 			  struct prep_err *err)
 {
@@ -198,6 +213,7 @@ int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t
 		[PREP_INDEX_PATHS] = put_paths,
 	};
 	struct buf all = { .p = NULL }, one = { .p = NULL };
+	bool fits;
 
 	*ret = NULL;
 	for (unsigned i = PREP_INDEX_META; i <= PREP_INDEX_PATHS; i++) {
@@ -207,6 +223,7 @@ int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t
 		put_varint(&all, one.len);
 		put(&all, one.p, one.len);
 	}
+	fits = paths_fit(in, one.len);
 	free(one.p);
 	if (one.failed || all.failed) {
 		free(all.p);
@@ -216,6 +233,10 @@ int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t
 		free(all.p);
 		return prep_fail(err, PREP_EREFUSED, "the index would take %llu MiB, more than a package can have",
 				 (unsigned long long)(all.len / PREP_MIB));
+	}
+	if (!fits) {
+		free(all.p);
+		return prep_fail(err, PREP_EREFUSED, "the paths of the files are longer than a package can hold");
 	}
 	*ret = all.p;
 	*len = all.len;

@@ -28,6 +28,17 @@
 #define PREP_CKM_RUNS_MAX (1u << 28)
 #define PREP_CKM_INDEX_MAX ((uint64_t)2 << 30) /* bytes of an encoded index, unpacked */
 
+/*
+ * Bytes of an encoded index whose body takes `body` bytes. What compresses better
+ * is stored: so no small file makes a reader allocate much.
+ */
+static inline uint64_t prep_ckm_index_max(uint64_t body)
+{
+	const uint64_t max = ((uint64_t)8 << 20) + 8 * body;
+
+	return max < PREP_CKM_INDEX_MAX ? max : PREP_CKM_INDEX_MAX;
+}
+
 /* How a frame's bytes are packed. */
 enum prep_codec {
 	PREP_CODEC_STORE = 0,

@@ -6,14 +6,19 @@
 #include <string.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/utf16.h"
 #include "libprep/ckm/index.h"
 #include "libprep/ckm/index_format.h"
 #include "libprep/ckm/section.h"
 #include "libprep/ckm/seal.h"
 
+#define CHUNK_LEAST (1u + PREP_DIGEST_SIZE) /* bytes of a chunk: its size and digest */
+#define STREAM_LEAST_BEHIND 4u              /* of a stream: a reference, a run, two numbers of its path */
+
 /* The payload of a section, being read. */
 struct reader {
 	const uint8_t *p, *end;
+	size_t behind; /* bytes of the sections that follow */
 	const char *file, *section;
 };
 
@@ -87,6 +92,8 @@ static int get_text(struct reader *r, char *ret, size_t room, struct prep_err *e
 	for (size_t i = 0; i < len; i++)
 		if (p[i] == 0x7F || (p[i] < ' ' && p[i] != '\n' && p[i] != '\t'))
 			return damaged(r, "a control character", err);
+	if (!prep_utf8_valid((const char *)p, (size_t)len))
+		return damaged(r, "a text that is not UTF-8", err);
 	memcpy(ret, p, (size_t)len);
 	ret[len] = '\0';
 	return 0;
@@ -126,15 +133,19 @@ static int get_meta(struct reader *r, struct prep_ckm_index *in, struct prep_err
 	return 0;
 }
 
-/* Read a count of items that take at least `least` bytes each, and allocate them. */
-static int get_array(struct reader *r, uint32_t max, size_t least, size_t item, void *ret,
+/*
+ * Read a count of items, and allocate them. Each takes at least `least` bytes
+ * here and `least_behind` in the sections that follow, so that memory is bounded
+ * by the bytes that are there.
+ */
+static int get_array(struct reader *r, uint32_t max, size_t least, size_t least_behind, size_t item, void *ret,
 		     uint32_t *count, struct prep_err *err)
 {
 	void *array;
 
 	if (get_u32(r, max, count, err) < 0)
 		return -1;
-	if (*count > left(r) / least)
+	if (*count > left(r) / least || (least_behind > 0 && *count > r->behind / least_behind))
 		return damaged(r, "it is too short for its count", err);
 	array = calloc((size_t)*count + 1, item);
 	if (array == NULL)
@@ -149,7 +160,7 @@ static int get_frames(struct reader *r, struct prep_ckm_index *in, struct prep_e
 	const uint8_t *p;
 	uint8_t how = 0;
 
-	if (get_array(r, PREP_CKM_FRAMES_MAX, 2, sizeof *in->frame, &in->frame, &in->frames, err) < 0)
+	if (get_array(r, PREP_CKM_FRAMES_MAX, 2, CHUNK_LEAST, sizeof *in->frame, &in->frame, &in->frames, err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < in->frames; i++) {
 		struct prep_frame *f = &in->frame[i];
@@ -184,8 +195,7 @@ static int get_chunks(struct reader *r, struct prep_ckm_index *in, struct prep_e
 	uint32_t next = 0;
 	const uint8_t *p;
 
-	if (get_array(r, PREP_CKM_CHUNKS_MAX, 1 + PREP_DIGEST_SIZE, sizeof *in->chunk, &in->chunk, &in->chunks,
-		      err) < 0)
+	if (get_array(r, PREP_CKM_CHUNKS_MAX, CHUNK_LEAST, 0, sizeof *in->chunk, &in->chunk, &in->chunks, err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < in->frames; i++) {
 		struct prep_frame *f = &in->frame[i];
@@ -224,7 +234,8 @@ static int get_streams(struct reader *r, struct prep_ckm_index *in, struct prep_
 {
 	uint64_t refs = 0, runs = 0;
 
-	if (get_array(r, PREP_CKM_STREAMS_MAX, 4, sizeof *in->stream, &in->stream, &in->streams, err) < 0)
+	if (get_array(r, PREP_CKM_STREAMS_MAX, 4, STREAM_LEAST_BEHIND, sizeof *in->stream, &in->stream, &in->streams,
+		      err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < in->streams; i++) {
 		struct prep_stream *s = &in->stream[i];
@@ -324,6 +335,7 @@ static int get_path(struct reader *r, size_t before, size_t *same, const uint8_t
 
 static int get_paths(struct reader *r, struct prep_ckm_index *in, struct prep_err *err)
 {
+	const uint64_t total_max = prep_index_strings_max(left(r));
 	struct reader again = *r;
 	size_t same, len, before = 0;
 	uint64_t total = 0;
@@ -335,7 +347,7 @@ static int get_paths(struct reader *r, struct prep_ckm_index *in, struct prep_er
 			return -1;
 		before = same + len;
 		total += before + 1;
-		if (total > PREP_INDEX_STRINGS_MAX)
+		if (total > total_max)
 			return damaged(r, "too many bytes", err);
 	}
 	to = malloc((size_t)total + 1);
@@ -343,13 +355,18 @@ static int get_paths(struct reader *r, struct prep_ckm_index *in, struct prep_er
 		return prep_fail_nomem(err);
 	in->strings = to;
 	in->strings_len = (size_t)total;
+	before = 0;
 	for (uint32_t i = 0; i < in->streams; i++) {
 		if (get_path(&again, before, &same, &rest, &len, err) < 0)
 			return -1;
+		if (same < before && len > 0 && in->stream[i - 1].path[same] == (char)rest[0])
+			return damaged(r, "a path that has more in common with the one before", err);
 		if (same > 0)
 			memcpy(to, in->stream[i - 1].path, same);
 		memcpy(to + same, rest, len);
 		to[same + len] = '\0';
+		if (!prep_utf8_valid(to, same + len))
+			return damaged(r, "a path that is not UTF-8", err);
 		in->stream[i].path = to;
 		before = same + len;
 		to += before + 1;
@@ -409,7 +426,7 @@ static int decode(const uint8_t *p, size_t len, const char *name, struct prep_ck
 		[PREP_INDEX_REFS] = { "references", get_refs }, [PREP_INDEX_RUNS] = { "runs", get_runs },
 		[PREP_INDEX_PATHS] = { "paths", get_paths },
 	};
-	struct reader all = { p, p + len, name, "sections" };
+	struct reader all = { .p = p, .end = p + len, .file = name, .section = "sections" };
 
 	for (unsigned i = PREP_INDEX_META; i <= PREP_INDEX_PATHS; i++) {
 		struct reader one = { .file = name, .section = section[i].name };
@@ -424,6 +441,7 @@ static int decode(const uint8_t *p, size_t len, const char *name, struct prep_ck
 		    get_bytes(&all, (size_t)one_len, &one.p, err) < 0)
 			return -1;
 		one.end = one.p + one_len;
+		one.behind = left(&all);
 		if (section[i].get(&one, in, err) < 0)
 			return -1;
 		if (one.p != one.end)

@@ -19,7 +19,14 @@ enum prep_index_section {
 };
 
 #define PREP_INDEX_PATH_MAX (1u << 17)           /* bytes of a path */
-#define PREP_INDEX_STRINGS_MAX ((uint64_t)1 << 30) /* bytes of all paths */
+
+/* Bytes of all paths, each with its zero byte, that may come of a section of `len` bytes. */
+static inline uint64_t prep_index_strings_max(uint64_t len)
+{
+	const uint64_t max = ((uint64_t)1 << 27) + 16 * len;
+
+	return max < (uint64_t)1 << 30 ? max : (uint64_t)1 << 30;
+}
 
 /* Small signed numbers to small unsigned ones: 0, -1, 1, -2, 2, ... */
 static inline uint64_t prep_zigzag(int64_t v)

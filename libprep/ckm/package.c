@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
 #include "libprep/ckm/codec.h"
@@ -203,17 +202,25 @@ static int check_index(const struct prep_ckm *p, struct prep_err *err)
 	return 0;
 }
 
+/* The header of a section of len bytes. */
+static int take_header(struct prep_ckm *p, const uint8_t *header, uint64_t len, struct prep_err *err)
+{
+	if (prep_ckm_header_decode(header, p->name, &p->header, err) < 0)
+		return -1;
+	if (p->header.section_len != len)
+		return prep_fail(err, PREP_EDAMAGED, "%s: the index section has %llu bytes instead of %llu", p->name,
+				 (unsigned long long)len, (unsigned long long)p->header.section_len);
+	return 0;
+}
+
 /* p->section holds len bytes: check and open them. */
 static int open_section(struct prep_ckm *p, uint64_t len, const struct prep_ckm_access *access,
 			struct prep_err *err)
 {
 	if (len < PREP_CKM_HEADER_SIZE)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the index section is cut off", p->name);
-	if (prep_ckm_header_decode(p->section, p->name, &p->header, err) < 0)
+	if (take_header(p, p->section, len, err) < 0)
 		return -1;
-	if (p->header.section_len != len)
-		return prep_fail(err, PREP_EDAMAGED, "%s: the index section has %llu bytes instead of %llu", p->name,
-				 (unsigned long long)len, (unsigned long long)p->header.section_len);
 	memcpy(p->info.id, p->header.id, sizeof p->info.id);
 	p->info.sealed = p->header.required & PREP_CKM_SEALED;
 	p->info.difference = p->header.required & PREP_CKM_DIFFERENCE;
@@ -248,8 +255,15 @@ static int check_places(const struct prep_ckm *p, const struct prep_ckm_place *l
 	return 0;
 }
 
+/* The header first: it bounds what is to be read. */
 static int read_section(struct prep_ckm *p, uint64_t off, uint64_t len, struct prep_err *err)
 {
+	uint8_t header[PREP_CKM_HEADER_SIZE];
+
+	if (len < sizeof header)
+		return prep_fail(err, PREP_EDAMAGED, "%s: the index section is cut off", p->name);
+	if (prep_file_pread(p->fd, header, sizeof header, off, p->name, err) < 0 || take_header(p, header, len, err) < 0)
+		return -1;
 	p->section = malloc(len);
 	if (p->section == NULL)
 		return prep_fail_nomem(err);
@@ -294,8 +308,6 @@ static int open_file(struct prep_ckm *p, const struct prep_ckm_access *access, s
 		return -1;
 	if (!prep_ckm_is_section(magic))
 		return open_package(p, (uint64_t)st.st_size, access, err);
-	if ((uint64_t)st.st_size > PREP_CKM_INDEX_MAX + PREP_MIB)
-		return prep_fail(err, PREP_EDAMAGED, "%s: too large for an index", p->name);
 	if (read_section(p, 0, (uint64_t)st.st_size, err) < 0)
 		return -1;
 	close(p->fd);

@@ -15,7 +15,7 @@
 static int make_body(const uint8_t *encoded, size_t len, struct prep_ckm_header *h, uint8_t **ret,
 		     struct prep_err *err)
 {
-	const struct prep_codec_how how = { PREP_CODEC_ZSTD, INDEX_LEVEL, false };
+	struct prep_codec_how how = { PREP_CODEC_ZSTD, INDEX_LEVEL, false };
 	size_t stored = 0;
 	int codec;
 
@@ -23,6 +23,10 @@ static int make_body(const uint8_t *encoded, size_t len, struct prep_ckm_header 
 	if (*ret == NULL)
 		return prep_fail_nomem(err);
 	codec = prep_codec_pack(&how, encoded, len, *ret, &stored, err);
+	if (codec >= 0 && len > prep_ckm_index_max(stored)) {
+		how.codec = PREP_CODEC_STORE;
+		codec = prep_codec_pack(&how, encoded, len, *ret, &stored, err);
+	}
 	if (codec < 0)
 		return -1;
 	h->body_codec = (uint32_t)codec;

@@ -2,6 +2,9 @@
 /* The index: encoded and back, and what a damaged or hostile one meets. */
 #include "libprep/ckm/index.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+
 #include "libprep/base/bytes.h"
 #include "libprep/ckm/section.h"
 #include "tests/unit/check.h"
@@ -148,6 +151,8 @@ static void what_cannot_be_is_refused(void)
 	REFUSED(in.disk_size = UINT64_MAX, "meta: a number out of its bounds");
 	REFUSED(strcpy(in.name, "a b"), "meta: a character in the name");
 	REFUSED(strcpy(in.comment, "\x1B[2J"), "meta: a control character");
+	REFUSED(strcpy(in.comment, "caf\xE9"), "meta: a text that is not UTF-8");
+	REFUSED(strcpy(paths[3], "/Windows/\xC0\xAF"), "paths: a path that is not UTF-8");
 	REFUSED(frame[3].kind = PREP_FRAME_PATCH, "frames: a frame of a kind");
 	REFUSED(frame[3].kind = 9, "frames: a frame of a kind");
 	REFUSED(frame[3].codec = PREP_CODECS, "frames: a frame of a kind");
@@ -240,6 +245,130 @@ static void numbers_have_one_form(void)
 	free(p);
 }
 
+/* A path that says less of the one before than is the same in both. */
+static void paths_have_one_form(void)
+{
+	static const char second[] = "\x18\x05" "1.dll"; /* 24 bytes in common, 5 others */
+	const struct prep_ckm_index in = make();
+	struct prep_ckm_index back;
+	struct prep_err err;
+	uint8_t *p, *at;
+	size_t len;
+
+	CHECK_DONE(prep_ckm_index_encode(&in, &p, &len, &err));
+	at = memmem(p, len, second, sizeof second - 1);
+	CHECK(at != NULL);
+	/* One byte fewer in common, at the cost of the third path's, so that the lengths stay. */
+	CHECK(memcmp(at + 7, "\x18\x05" "2.dll", 7) == 0);
+	memcpy(at, "\x17\x06" "01.dll" "\x18\x04" ".dll", 14);
+	CHECK_FAILS(prep_ckm_index_decode(p, len, "it", &back, &err), PREP_EDAMAGED,
+		    "paths: a path that has more in common with the one before");
+	free(p);
+}
+
+/*
+ * KiB that a process of its own had in use at its most while it encoded and
+ * decoded `in`; 0 when it failed.
+ */
+static long memory_for(const struct prep_ckm_index *in)
+{
+	struct prep_err err = PREP_ERR_INIT;
+	struct prep_ckm_index back;
+	struct rusage usage;
+	uint8_t *p;
+	size_t len;
+	pid_t pid;
+	int status;
+
+	if (prep_ckm_index_encode(in, &p, &len, &err) < 0)
+		return 0;
+	pid = fork();
+	if (pid == 0)
+		_exit(len > (12u << 20) || prep_ckm_index_decode(p, len, "it", &back, &err) < 0);
+	free(p);
+	return pid > 0 && wait4(pid, &status, 0, &usage) == pid && status == 0 ? usage.ru_maxrss : 0;
+}
+
+/* What an index of 8 MiB can hold at most, which as a file may be next to nothing. */
+static void a_small_index_takes_little_memory(void)
+{
+	enum { RUNS = 4190000, PATHS = 1030, LONG = 131000 };
+	struct prep_ckm_index in = make();
+	struct prep_stream *many = calloc(PATHS, sizeof *many);
+	struct prep_run *runs = calloc(RUNS, sizeof *runs);
+	char *path = malloc(LONG + 1);
+	long most;
+
+	/* As many runs as possible, of one byte each, in one stream of one chunk over and over. */
+	chunk[0].size = PREP_CKM_CHUNK_MAX;
+	frame[0].size += PREP_CKM_CHUNK_MAX;
+	in.streams = 1;
+	in.refs = in.stream[0].refs = 5;
+	memset(ref, 0, sizeof ref);
+	in.runs = in.stream[0].runs = RUNS;
+	for (uint32_t i = 0; i < RUNS; i++)
+		runs[i] = (struct prep_run){ 2 * (uint64_t)i, 1 };
+	runs[RUNS - 1].len = 5 * PREP_CKM_CHUNK_MAX - (RUNS - 1);
+	in.run = runs;
+	most = memory_for(&in);
+	CHECK(most > 0);
+	CHECK(most < 512 << 10);
+
+	/* The longest paths, each like the one before. */
+	in = make();
+	memset(path, 'a', LONG);
+	path[LONG] = '\0';
+	in.stream = many;
+	in.streams = in.refs = in.runs = PATHS;
+	in.ref = calloc(PATHS, sizeof *in.ref);
+	in.run = runs;
+	for (uint32_t i = 0; i < PATHS; i++) {
+		many[i] = (struct prep_stream){ .path = path, .size = chunk[0].size, .first_ref = i, .refs = 1, .first_run = i, .runs = 1 };
+		runs[i] = (struct prep_run){ (uint64_t)i << 17, chunk[0].size };
+	}
+	most = memory_for(&in);
+	CHECK(most > 0);
+	CHECK(most < 512 << 10);
+	free(in.ref);
+	free(many);
+	free(runs);
+	free(path);
+}
+
+/* Counts that promise more than the bytes behind them can hold are refused before anything is allocated for them. */
+static void counts_are_bounded_by_bytes(void)
+{
+	struct prep_ckm_index in = make(), back;
+	struct prep_err err;
+	uint8_t *p, *at;
+	size_t len;
+
+	/* The section of paths is empty: then no stream can be. */
+	in.streams = in.refs = in.runs = 0;
+	CHECK_DONE(prep_ckm_index_encode(&in, &p, &len, &err));
+	at = memmem(p, len, "\x04\x01\x00\x05\x00\x06\x00\x07\x00", 9);
+	CHECK(at != NULL);
+	at[2] = 1;
+	CHECK_FAILS(prep_ckm_index_decode(p, len, "it", &back, &err), PREP_EDAMAGED, "streams: it is too short for its count");
+	free(p);
+}
+
+/* What no reader would take is not written. */
+static void paths_that_are_too_long_are_refused(void)
+{
+	struct prep_ckm_index in = make();
+	char *path = malloc((1 << 17) + 2);
+	struct prep_err err;
+	uint8_t *p;
+	size_t len;
+
+	memset(path, 'a', (1 << 17) + 1);
+	path[(1 << 17) + 1] = '\0';
+	stream[2].path = path;
+	CHECK_FAILS(prep_ckm_index_encode(&in, &p, &len, &err), PREP_EREFUSED, "the paths of the files");
+	free(path);
+}
+
 static void the_table_finds_every_chunk(void)
 {
 	struct prep_ckm_index in = make();
@@ -284,6 +413,10 @@ int main(void)
 	RUN(lengths_must_be_exact);
 	RUN(flipped_bits_are_no_harm);
 	RUN(numbers_have_one_form);
+	RUN(paths_have_one_form);
+	RUN(a_small_index_takes_little_memory);
+	RUN(counts_are_bounded_by_bytes);
+	RUN(paths_that_are_too_long_are_refused);
 	RUN(the_table_finds_every_chunk);
 	RUN(names);
 	return check_result();

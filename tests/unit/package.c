@@ -389,6 +389,12 @@ static void unknown_versions_and_flags_are_refused(void)
 	prep_ckm_header_encode(&h, p);
 	CHECK_FAILS(prep_ckm_header_decode(p, "it", &back, &err), PREP_EDAMAGED, "lengths");
 	h.section_len--;
+	h.index_len = prep_ckm_index_max(h.body_len) + 1;
+	prep_ckm_header_encode(&h, p);
+	CHECK_FAILS(prep_ckm_header_decode(p, "it", &back, &err), PREP_EDAMAGED, "lengths");
+	h.index_len--;
+	prep_ckm_header_encode(&h, p);
+	CHECK_DONE(prep_ckm_header_decode(p, "it", &back, &err));
 	h.body_len = UINT64_MAX;
 	prep_ckm_header_encode(&h, p);
 	CHECK_FAILS(prep_ckm_header_decode(p, "it", &back, &err), PREP_EDAMAGED, "lengths");

@@ -498,6 +498,8 @@ static void test_utf16(void)
 	check(prep_utf8_to_utf16("\xff", 1, units, 8) < 0, "no UTF-8");
 	check(prep_utf8_to_utf16("\xf4\x90\x80\x80", 4, units, 8) < 0, "beyond Unicode");
 	check(prep_utf8_to_utf16("abc", 3, units, 2) < 0, "too long");
+	check(prep_utf8_valid("", 0) && prep_utf8_valid("a\xe2\x82\xac\xf0\x9f\x98\x80", 8), "taken for invalid");
+	check(!prep_utf8_valid("\xe2\x82\xac", 2) && !prep_utf8_valid("a\xed\xa0\x80", 4), "taken for valid");
 	end();
 }
 
