@@ -36,6 +36,10 @@ void prep_ckm_index_clear(struct prep_ckm_index *in)
 	free(in->ref);
 	free(in->run);
 	free(in->strings);
+	free(in->patch);
+	free(in->patch_chunk);
+	free(in->reference);
+	free(in->patch_reference);
 	*in = (struct prep_ckm_index){ .frames = 0 };
 }
 
@@ -123,13 +127,18 @@ static void put_frames(struct buf *b, const struct prep_ckm_index *in)
 	}
 }
 
+static void put_chunk_list(struct buf *b, const struct prep_chunk *chunk, uint32_t n)
+{
+	put_varint(b, n);
+	for (uint32_t i = 0; i < n; i++)
+		put_varint(b, chunk[i].size);
+	for (uint32_t i = 0; i < n; i++)
+		put(b, chunk[i].digest, PREP_DIGEST_SIZE);
+}
+
 static void put_chunks(struct buf *b, const struct prep_ckm_index *in)
 {
-	put_varint(b, in->chunks);
-	for (uint32_t i = 0; i < in->chunks; i++)
-		put_varint(b, in->chunk[i].size);
-	for (uint32_t i = 0; i < in->chunks; i++)
-		put(b, in->chunk[i].digest, PREP_DIGEST_SIZE);
+	put_chunk_list(b, in->chunk, in->chunks);
 }
 
 static void put_streams(struct buf *b, const struct prep_ckm_index *in)
@@ -203,6 +212,30 @@ static bool paths_fit(const struct prep_ckm_index *in, size_t len)
 	return total <= prep_index_strings_max(len);
 }
 
+/* Ascending numbers, each less the least that it can be. */
+static void put_ascending(struct buf *b, const uint32_t *number, uint32_t n)
+{
+	uint32_t least = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		put_varint(b, number[i] - least);
+		least = number[i] + 1;
+	}
+}
+
+static void put_patches(struct buf *b, const struct prep_ckm_index *in)
+{
+	put_chunk_list(b, in->reference, in->references);
+	for (uint32_t i = in->frames - in->patches; i < in->frames; i++) {
+		const struct prep_frame *f = &in->frame[i];
+		const struct prep_patch *p = prep_frame_patch(in, i);
+
+		put_ascending(b, in->patch_chunk + f->first_chunk, f->chunks);
+		put_varint(b, p->references);
+		put_ascending(b, in->patch_reference + p->first, p->references);
+	}
+}
+
 int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t *len,
 			  struct prep_err *err)
 {
@@ -210,20 +243,22 @@ int prep_ckm_index_encode(const struct prep_ckm_index *in, uint8_t **ret, size_t
 		[PREP_INDEX_META] = put_meta, [PREP_INDEX_FRAMES] = put_frames,
 		[PREP_INDEX_CHUNKS] = put_chunks, [PREP_INDEX_STREAMS] = put_streams,
 		[PREP_INDEX_REFS] = put_refs, [PREP_INDEX_RUNS] = put_runs,
-		[PREP_INDEX_PATHS] = put_paths,
+		[PREP_INDEX_PATHS] = put_paths, [PREP_INDEX_PATCHES] = put_patches,
 	};
+	const unsigned last = in->patches > 0 ? PREP_INDEX_PATCHES : PREP_INDEX_PATHS;
 	struct buf all = { .p = NULL }, one = { .p = NULL };
-	bool fits;
+	bool fits = true;
 
 	*ret = NULL;
-	for (unsigned i = PREP_INDEX_META; i <= PREP_INDEX_PATHS; i++) {
+	for (unsigned i = PREP_INDEX_META; i <= last; i++) {
 		one.len = 0;
 		section[i](&one, in);
 		put_byte(&all, (uint8_t)i);
 		put_varint(&all, one.len);
 		put(&all, one.p, one.len);
+		if (i == PREP_INDEX_PATHS)
+			fits = paths_fit(in, one.len);
 	}
-	fits = paths_fit(in, one.len);
 	free(one.p);
 	if (one.failed || all.failed) {
 		free(all.p);

@@ -21,6 +21,9 @@
 /* Bounds that hold for every index, checked before memory is allocated. */
 #define PREP_CKM_CHUNK_MAX (1u << 20)      /* bytes of a chunk */
 #define PREP_CKM_FRAME_MAX (64u << 20)     /* bytes of a frame, unpacked */
+#define PREP_CKM_PATCH_MAX (4u << 20)      /* the same of a patch frame */
+#define PREP_CKM_REFERENCE_MAX (8u << 20)  /* bytes of a patch frame's reference data, */
+#define PREP_CKM_REFERENCE_RATIO 16u       /* and how many times its own bytes, so that work is bounded by those */
 #define PREP_CKM_CHUNKS_MAX (1u << 27)
 #define PREP_CKM_FRAMES_MAX (1u << 24)
 #define PREP_CKM_STREAMS_MAX (1u << 24)
@@ -45,13 +48,14 @@ enum prep_codec {
 	PREP_CODEC_DEFLATE = 1, /* zlib format, RFC 1950 */
 	PREP_CODEC_XZ = 2,      /* an .xz stream; the x86 BCJ filter is named in it where it was used */
 	PREP_CODEC_ZSTD = 3,    /* a zstd frame */
-	PREP_CODECS,
+	PREP_CODECS,            /* those above pack whatever stands by itself */
+	PREP_CODEC_LZMA2 = PREP_CODECS, /* raw LZMA2: of patch frames alone */
 };
 
 enum prep_frame_kind {
 	PREP_FRAME_PLAIN = 0,  /* decodes by itself */
-	PREP_FRAME_PATCH = 1,  /* needs reference chunks: for a later version; a reader of this one refuses it by the feature flag */
-	PREP_FRAME_ABSENT = 2, /* a difference package: its chunks are those of the base, not in the package */
+	PREP_FRAME_PATCH = 1,  /* decodes with chunks of a base; its chunks are those of other frames too. After all others */
+	PREP_FRAME_ABSENT = 2, /* a difference package: its chunks are in the base, or in patch frames */
 };
 
 struct prep_frame {
@@ -59,15 +63,21 @@ struct prep_frame {
 	uint32_t stored;        /* bytes there, the seal's tag included; 0 for ABSENT */
 	uint32_t size;          /* bytes unpacked: the sum of its chunks' */
 	uint8_t codec, kind;
-	uint32_t first_chunk, chunks; /* its chunks stand in it one after the other */
+	uint32_t first_chunk, chunks; /* its chunks stand in it one after the other; of a patch frame: in index->patch_chunk */
 	uint8_t digest[PREP_DIGEST_SIZE]; /* of the stored bytes */
 };
 
 struct prep_chunk {
 	uint8_t digest[PREP_DIGEST_SIZE]; /* of the bytes: SHA-256 */
 	uint32_t size;          /* 1 to PREP_CKM_CHUNK_MAX */
-	uint32_t frame;         /* derived from the frame table */
+	uint32_t frame;         /* derived from the frame table; never a patch frame */
 	uint32_t at;            /* in the unpacked frame; derived */
+};
+
+/* What a patch frame is decoded with: chunks of a base, one after the other. */
+struct prep_patch {
+	uint32_t first, references; /* in index->patch_reference */
+	uint32_t size;          /* bytes of all of them: at most PREP_CKM_REFERENCE_MAX */
 };
 
 /* What a stream's content is, by its first bytes: for grouping and reports. */
@@ -125,7 +135,29 @@ struct prep_ckm_index {
 	uint32_t runs;
 	char *strings;             /* the paths, each with its NUL */
 	size_t strings_len;
+
+	/* Patches: another way to get chunks, for who holds a base. */
+	uint32_t patches;          /* frames of that kind: the last ones of frame[] */
+	struct prep_patch *patch;  /* of each of those */
+	uint32_t *patch_chunk;     /* chunk numbers, ascending within a frame */
+	uint32_t patch_chunks;
+	struct prep_chunk *reference; /* chunks of bases, no two with the same digest; frame and at say nothing */
+	uint32_t references;
+	uint32_t *patch_reference; /* numbers in reference[], ascending within a frame */
+	uint32_t patch_references;
 };
+
+/* The number of chunk k of a frame. */
+static inline uint32_t prep_frame_chunk(const struct prep_ckm_index *in, const struct prep_frame *f, uint32_t k)
+{
+	return f->kind == PREP_FRAME_PATCH ? in->patch_chunk[f->first_chunk + k] : f->first_chunk + k;
+}
+
+/* How frame number i, of kind PATCH, is decoded. */
+static inline const struct prep_patch *prep_frame_patch(const struct prep_ckm_index *in, uint32_t i)
+{
+	return &in->patch[i - (in->frames - in->patches)];
+}
 
 /* Whether a name has none of: control characters, space, " < > | \ / : * ? */
 bool prep_ckm_name_allowed(const char *name);

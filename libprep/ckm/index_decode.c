@@ -135,7 +135,7 @@ static int get_meta(struct reader *r, struct prep_ckm_index *in, struct prep_err
 
 /*
  * Read a count of items, and allocate them. Each takes at least `least` bytes
- * here and `least_behind` in the sections that follow, so that memory is bounded
+ * here, and `least_behind` more here or in the sections that follow, so that memory is bounded
  * by the bytes that are there.
  */
 static int get_array(struct reader *r, uint32_t max, size_t least, size_t least_behind, size_t item, void *ret,
@@ -145,7 +145,7 @@ static int get_array(struct reader *r, uint32_t max, size_t least, size_t least_
 
 	if (get_u32(r, max, count, err) < 0)
 		return -1;
-	if (*count > left(r) / least || (least_behind > 0 && *count > r->behind / least_behind))
+	if (*count > left(r) / least || *count > (left(r) + r->behind) / (least + least_behind))
 		return damaged(r, "it is too short for its count", err);
 	array = calloc((size_t)*count + 1, item);
 	if (array == NULL)
@@ -154,9 +154,23 @@ static int get_array(struct reader *r, uint32_t max, size_t least, size_t least_
 	return 0;
 }
 
+static bool frame_possible(unsigned kind, unsigned codec)
+{
+	switch (kind) {
+	case PREP_FRAME_PLAIN:
+		return codec < PREP_CODECS;
+	case PREP_FRAME_PATCH:
+		return codec == PREP_CODEC_STORE || codec == PREP_CODEC_ZSTD || codec == PREP_CODEC_LZMA2;
+	case PREP_FRAME_ABSENT:
+		return codec == 0;
+	default:
+		return false;
+	}
+}
+
 static int get_frames(struct reader *r, struct prep_ckm_index *in, struct prep_err *err)
 {
-	uint64_t off = PREP_CKM_LEAD_SIZE, chunks = 0;
+	uint64_t off = PREP_CKM_LEAD_SIZE, chunks = 0, most = PREP_CKM_CHUNKS_MAX;
 	const uint8_t *p;
 	uint8_t how = 0;
 
@@ -169,13 +183,18 @@ static int get_frames(struct reader *r, struct prep_ckm_index *in, struct prep_e
 			return -1;
 		f->codec = how & 15;
 		f->kind = how >> 4;
-		if (f->codec >= PREP_CODECS || (f->kind != PREP_FRAME_PLAIN && f->kind != PREP_FRAME_ABSENT) ||
-		    (f->kind == PREP_FRAME_ABSENT && f->codec != 0))
+		if (!frame_possible(f->kind, f->codec))
 			return damaged(r, "a frame of a kind that there is not", err);
+		if (f->kind == PREP_FRAME_PATCH && in->patches++ == 0) {
+			chunks = 0;
+			most = PREP_CKM_REFS_MAX;
+		} else if (f->kind != PREP_FRAME_PATCH && in->patches > 0) {
+			return damaged(r, "a frame behind the patches", err);
+		}
 		f->off = off;
 		f->first_chunk = (uint32_t)chunks;
 		chunks += f->chunks;
-		if (f->chunks == 0 || chunks > PREP_CKM_CHUNKS_MAX)
+		if (f->chunks == 0 || chunks > most)
 			return damaged(r, "the number of a frame's chunks", err);
 		if (f->kind == PREP_FRAME_ABSENT)
 			continue;
@@ -187,17 +206,36 @@ static int get_frames(struct reader *r, struct prep_ckm_index *in, struct prep_e
 		memcpy(f->digest, p, PREP_DIGEST_SIZE);
 		off += f->stored;
 	}
+	in->patch_chunks = in->patches > 0 ? (uint32_t)chunks : 0;
 	return 0;
+}
+
+static int get_digests(struct reader *r, struct prep_chunk *chunk, uint32_t n, struct prep_err *err)
+{
+	const uint8_t *p;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (get_bytes(r, PREP_DIGEST_SIZE, &p, err) < 0)
+			return -1;
+		memcpy(chunk[i].digest, p, PREP_DIGEST_SIZE);
+	}
+	return 0;
+}
+
+static int get_chunk_size(struct reader *r, uint32_t *ret, struct prep_err *err)
+{
+	if (get_u32(r, PREP_CKM_CHUNK_MAX, ret, err) < 0)
+		return -1;
+	return *ret != 0 ? 0 : damaged(r, "an empty chunk", err);
 }
 
 static int get_chunks(struct reader *r, struct prep_ckm_index *in, struct prep_err *err)
 {
 	uint32_t next = 0;
-	const uint8_t *p;
 
 	if (get_array(r, PREP_CKM_CHUNKS_MAX, CHUNK_LEAST, 0, sizeof *in->chunk, &in->chunk, &in->chunks, err) < 0)
 		return -1;
-	for (uint32_t i = 0; i < in->frames; i++) {
+	for (uint32_t i = 0; i < in->frames - in->patches; i++) {
 		struct prep_frame *f = &in->frame[i];
 		uint64_t size = 0;
 
@@ -206,10 +244,8 @@ static int get_chunks(struct reader *r, struct prep_ckm_index *in, struct prep_e
 		for (; next < f->first_chunk + f->chunks; next++) {
 			struct prep_chunk *c = &in->chunk[next];
 
-			if (get_u32(r, PREP_CKM_CHUNK_MAX, &c->size, err) < 0)
+			if (get_chunk_size(r, &c->size, err) < 0)
 				return -1;
-			if (c->size == 0)
-				return damaged(r, "an empty chunk", err);
 			c->frame = i;
 			c->at = (uint32_t)size;
 			size += c->size;
@@ -222,12 +258,7 @@ static int get_chunks(struct reader *r, struct prep_ckm_index *in, struct prep_e
 	}
 	if (next != in->chunks)
 		return damaged(r, "more than the frames have", err);
-	for (uint32_t i = 0; i < in->chunks; i++) {
-		if (get_bytes(r, PREP_DIGEST_SIZE, &p, err) < 0)
-			return -1;
-		memcpy(in->chunk[i].digest, p, PREP_DIGEST_SIZE);
-	}
-	return 0;
+	return get_digests(r, in->chunk, in->chunks, err);
 }
 
 static int get_streams(struct reader *r, struct prep_ckm_index *in, struct prep_err *err)
@@ -374,6 +405,86 @@ static int get_paths(struct reader *r, struct prep_ckm_index *in, struct prep_er
 	return 0;
 }
 
+/* n ascending numbers below `end`, each as how much more it is than the least it can be. */
+static int get_ascending(struct reader *r, uint32_t *number, uint32_t n, uint32_t end, struct prep_err *err)
+{
+	uint64_t next = 0, more;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (get_number(r, UINT32_MAX, &more, err) < 0)
+			return -1;
+		next += more;
+		if (next >= end)
+			return damaged(r, "a chunk that there is not", err);
+		number[i] = (uint32_t)next++;
+	}
+	return 0;
+}
+
+/* The chunks and the references of frame i, a patch. *room: of in->patch_reference. */
+static int get_patch(struct reader *r, struct prep_ckm_index *in, uint32_t i, uint32_t *room, struct prep_err *err)
+{
+	struct prep_frame *f = &in->frame[i];
+	struct prep_patch *p = &in->patch[i - (in->frames - in->patches)];
+	uint64_t size = 0, reference = 0;
+
+	if (get_ascending(r, in->patch_chunk + f->first_chunk, f->chunks, in->chunks, err) < 0)
+		return -1;
+	for (uint32_t k = 0; k < f->chunks; k++)
+		size += in->chunk[in->patch_chunk[f->first_chunk + k]].size;
+	if (size > PREP_CKM_PATCH_MAX)
+		return damaged(r, "a frame of too many bytes", err);
+	f->size = (uint32_t)size;
+	if (f->stored > size + PREP_SEAL_TAG)
+		return damaged(r, "a frame that takes more than its bytes", err);
+	if (get_u32(r, in->references, &p->references, err) < 0)
+		return -1;
+	/* Each takes a byte at least: the room is bounded by what there is. */
+	if (p->references == 0 || p->references > left(r) || p->references > PREP_CKM_REFS_MAX - in->patch_references)
+		return damaged(r, "the number of a frame's references", err);
+	p->first = in->patch_references;
+	in->patch_references += p->references;
+	if (in->patch_references > *room) {
+		uint32_t *more = reallocarray(in->patch_reference, *room = in->patch_references * 2, sizeof *more);
+
+		if (more == NULL)
+			return prep_fail_nomem(err);
+		in->patch_reference = more;
+	}
+	if (get_ascending(r, in->patch_reference + p->first, p->references, in->references, err) < 0)
+		return -1;
+	for (uint32_t k = 0; k < p->references; k++)
+		reference += in->reference[in->patch_reference[p->first + k]].size;
+	if (reference > PREP_CKM_REFERENCE_MAX || reference > size * PREP_CKM_REFERENCE_RATIO)
+		return damaged(r, "a frame of too many reference bytes", err);
+	p->size = (uint32_t)reference;
+	return 0;
+}
+
+static int get_patches(struct reader *r, struct prep_ckm_index *in, struct prep_err *err)
+{
+	uint32_t room = 0;
+
+	if (get_array(r, PREP_CKM_CHUNKS_MAX, CHUNK_LEAST, 0, sizeof *in->reference, &in->reference, &in->references,
+		      err) < 0)
+		return -1;
+	for (uint32_t i = 0; i < in->references; i++)
+		if (get_chunk_size(r, &in->reference[i].size, err) < 0)
+			return -1;
+	if (get_digests(r, in->reference, in->references, err) < 0)
+		return -1;
+	if (in->patch_chunks > left(r))
+		return damaged(r, "fewer than the frames have", err);
+	in->patch = calloc(in->patches, sizeof *in->patch);
+	in->patch_chunk = calloc(in->patch_chunks, sizeof *in->patch_chunk);
+	if (in->patch == NULL || in->patch_chunk == NULL)
+		return prep_fail_nomem(err);
+	for (uint32_t i = in->frames - in->patches; i < in->frames; i++)
+		if (get_patch(r, in, i, &room, err) < 0)
+			return -1;
+	return 0;
+}
+
 static int by_offset(const void *a, const void *b)
 {
 	const struct prep_run *x = a, *y = b;
@@ -400,9 +511,9 @@ static int check_overlap(const struct prep_ckm_index *in, const char *name, stru
 	return overlap ? damaged(&r, "two runs overlap", err) : 0;
 }
 
-static int check_unique(const struct prep_ckm_index *in, const char *name, struct prep_err *err)
+static int check_unique(const struct prep_ckm_index *in, const char *section, const char *name, struct prep_err *err)
 {
-	const struct reader r = { .file = name, .section = "chunks" };
+	const struct reader r = { .file = name, .section = section };
 	struct prep_chunk_table *t;
 	bool unique = true;
 
@@ -424,11 +535,11 @@ static int decode(const uint8_t *p, size_t len, const char *name, struct prep_ck
 		[PREP_INDEX_META] = { "meta", get_meta }, [PREP_INDEX_FRAMES] = { "frames", get_frames },
 		[PREP_INDEX_CHUNKS] = { "chunks", get_chunks }, [PREP_INDEX_STREAMS] = { "streams", get_streams },
 		[PREP_INDEX_REFS] = { "references", get_refs }, [PREP_INDEX_RUNS] = { "runs", get_runs },
-		[PREP_INDEX_PATHS] = { "paths", get_paths },
+		[PREP_INDEX_PATHS] = { "paths", get_paths }, [PREP_INDEX_PATCHES] = { "patches", get_patches },
 	};
 	struct reader all = { .p = p, .end = p + len, .file = name, .section = "sections" };
 
-	for (unsigned i = PREP_INDEX_META; i <= PREP_INDEX_PATHS; i++) {
+	for (unsigned i = PREP_INDEX_META; i <= PREP_INDEX_PATHS + (in->patches > 0); i++) {
 		struct reader one = { .file = name, .section = section[i].name };
 		uint64_t one_len;
 		uint8_t number = 0;
@@ -451,7 +562,10 @@ static int decode(const uint8_t *p, size_t len, const char *name, struct prep_ck
 		return damaged(&all, "bytes too many", err);
 	if (check_overlap(in, name, err) < 0)
 		return -1;
-	return check_unique(in, name, err);
+	if (check_unique(in, "chunks", name, err) < 0)
+		return -1;
+	return check_unique(&(struct prep_ckm_index){ .chunk = in->reference, .chunks = in->references }, "patches", name,
+			    err);
 }
 
 int prep_ckm_index_decode(const uint8_t *p, size_t len, const char *name, struct prep_ckm_index *ret,

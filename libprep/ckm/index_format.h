@@ -16,6 +16,7 @@ enum prep_index_section {
 	PREP_INDEX_REFS,
 	PREP_INDEX_RUNS,
 	PREP_INDEX_PATHS,
+	PREP_INDEX_PATCHES, /* where there are patch frames */
 };
 
 #define PREP_INDEX_PATH_MAX (1u << 17)           /* bytes of a path */

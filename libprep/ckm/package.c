@@ -13,6 +13,7 @@
 #include "libprep/ckm/codec.h"
 #include "libprep/ckm/hash.h"
 #include "libprep/ckm/keys.h"
+#include "libprep/ckm/patch.h"
 #include "libprep/ckm/seal.h"
 #include "libprep/ckm/section.h"
 
@@ -199,6 +200,10 @@ static int check_index(const struct prep_ckm *p, struct prep_err *err)
 		return prep_fail(err, PREP_EDAMAGED,
 				 "%s: the index is damaged: absent frames and the difference flag contradict each other",
 				 p->name);
+	if ((in->patches > 0) != p->info.patches)
+		return prep_fail(err, PREP_EDAMAGED,
+				 "%s: the index is damaged: patch frames and the flag for them contradict each other",
+				 p->name);
 	return 0;
 }
 
@@ -224,6 +229,7 @@ static int open_section(struct prep_ckm *p, uint64_t len, const struct prep_ckm_
 	memcpy(p->info.id, p->header.id, sizeof p->info.id);
 	p->info.sealed = p->header.required & PREP_CKM_SEALED;
 	p->info.difference = p->header.required & PREP_CKM_DIFFERENCE;
+	p->info.patches = p->header.required & PREP_CKM_PATCHES;
 	p->info.slots = p->header.slots;
 	p->info.section_len = p->header.section_len;
 	p->info.package_size = p->header.package_size;
@@ -425,51 +431,88 @@ static int check_chunks(const struct prep_ckm *p, uint32_t i, struct prep_hash *
 	const struct prep_frame *f = &p->index.frame[i];
 	uint8_t digest[PREP_DIGEST_SIZE];
 
-	for (uint32_t k = f->first_chunk; k < f->first_chunk + f->chunks; k++) {
-		const struct prep_chunk *c = &p->index.chunk[k];
+	for (uint32_t k = 0; k < f->chunks; k++) {
+		const uint32_t chunk = prep_frame_chunk(&p->index, f, k);
+		const struct prep_chunk *c = &p->index.chunk[chunk];
 
-		if (prep_hash_of(hash, buf + c->at, c->size, digest, err) < 0)
+		if (prep_hash_of(hash, buf, c->size, digest, err) < 0)
 			return -1;
 		if (memcmp(digest, c->digest, sizeof digest) != 0)
 			return prep_fail(err, PREP_EDAMAGED, "%s: frame %u: chunk %u is not what the index says",
-					 p->name, i, k);
+					 p->name, i, chunk);
+		buf += c->size;
 	}
 	return 0;
 }
 
-int prep_ckm_decode_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, uint8_t *buf,
-			  struct prep_err *err)
+/*
+ * Check a frame's stored bytes and unseal them. *plain: the packed bytes, *len of
+ * them: `stored` itself, or *own, which the caller frees.
+ */
+static int open_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, struct prep_hash *hash,
+		      const uint8_t **plain, size_t *len, uint8_t **own, struct prep_err *err)
 {
 	const struct prep_frame *f = &p->index.frame[i];
-	struct prep_hash hash = { NULL, NULL };
-	uint8_t digest[PREP_DIGEST_SIZE], *plain = NULL;
-	size_t len = f->stored;
+	uint8_t digest[PREP_DIGEST_SIZE];
 	char what[600];
-	int r = -1;
+
+	*plain = stored;
+	*len = f->stored;
+	if (prep_hash_of(hash, stored, f->stored, digest, err) < 0)
+		return -1;
+	if (memcmp(digest, f->digest, sizeof digest) != 0)
+		return prep_fail(err, PREP_EDAMAGED, "%s: frame %u is damaged: its digest differs", p->name, i);
+	if (p->seal == NULL)
+		return 0;
+	*plain = *own = malloc(f->stored);
+	if (*own == NULL)
+		return prep_fail_nomem(err);
+	*len -= PREP_SEAL_TAG;
+	snprintf(what, sizeof what, "%s: frame %u", p->name, i);
+	return prep_seal_unseal(p->seal, PREP_SEAL_FRAME, i, NULL, 0, stored, f->stored, *own, what, err);
+}
+
+static int unpack_frame(const struct prep_ckm *p, uint32_t i, const uint8_t *plain, size_t len,
+			const uint8_t *reference, uint8_t *buf, struct prep_err *err)
+{
+	const struct prep_frame *f = &p->index.frame[i];
+	char what[600];
 
 	snprintf(what, sizeof what, "%s: frame %u", p->name, i);
-	if (prep_hash_open(&hash, err) < 0 || prep_hash_of(&hash, stored, len, digest, err) < 0)
-		goto out;
-	if (memcmp(digest, f->digest, sizeof digest) != 0) {
-		prep_fail(err, PREP_EDAMAGED, "%s is damaged: its digest differs", what);
-		goto out;
-	}
-	if (p->seal != NULL) {
-		plain = malloc(len);
-		if (plain == NULL) {
-			prep_fail_nomem(err);
-			goto out;
-		}
-		if (prep_seal_unseal(p->seal, PREP_SEAL_FRAME, i, NULL, 0, stored, len, plain, what, err) < 0)
-			goto out;
-		stored = plain;
-		len -= PREP_SEAL_TAG;
-	}
-	if (prep_codec_unpack(f->codec, stored, len, buf, f->size, what, err) < 0)
-		goto out;
-	r = check_chunks(p, i, &hash, buf, err);
-out:
-	free(plain);
+	if (f->kind == PREP_FRAME_PATCH)
+		return prep_patch_unpack(f->codec, reference, prep_frame_patch(&p->index, i)->size, plain, len, buf,
+					 f->size, what, err);
+	return prep_codec_unpack(f->codec, plain, len, buf, f->size, what, err);
+}
+
+int prep_ckm_decode_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, const uint8_t *reference,
+			  uint8_t *buf, struct prep_err *err)
+{
+	struct prep_hash hash = { NULL, NULL };
+	const uint8_t *plain;
+	uint8_t *own = NULL;
+	size_t len;
+	int r = -1;
+
+	if (prep_hash_open(&hash, err) == 0 && open_frame(p, i, stored, &hash, &plain, &len, &own, err) == 0 &&
+	    unpack_frame(p, i, plain, len, reference, buf, err) == 0)
+		r = check_chunks(p, i, &hash, buf, err);
+	free(own);
+	prep_hash_close(&hash);
+	return r;
+}
+
+int prep_ckm_check_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, struct prep_err *err)
+{
+	struct prep_hash hash = { NULL, NULL };
+	const uint8_t *plain;
+	uint8_t *own = NULL;
+	size_t len;
+	int r = -1;
+
+	if (prep_hash_open(&hash, err) == 0)
+		r = open_frame(p, i, stored, &hash, &plain, &len, &own, err);
+	free(own);
 	prep_hash_close(&hash);
 	return r;
 }

@@ -26,7 +26,7 @@ struct prep_ckm; /* an opened package or index */
 
 struct prep_ckm_info {
 	uint8_t id[16];
-	bool sealed, difference;
+	bool sealed, difference, patches;
 	bool is_signed;         /* a signature is there */
 	bool verified;          /* and was checked with access->verify_with */
 	unsigned slots;         /* key slots */
@@ -64,9 +64,13 @@ int prep_ckm_read_frame(struct prep_ckm *p, uint32_t i, uint8_t *buf, struct pre
 /*
  * Unpack frame i from its stored bytes, from wherever they came: checks the
  * digest of the stored bytes, unseals, decompresses to buf (frame.size bytes) and checks every
- * chunk's digest. PREP_EDAMAGED names the frame.
+ * chunk's digest. reference: of a patch frame, its references one after the other
+ * (prep_patch.size bytes), each verified; else it is not looked at. PREP_EDAMAGED names the frame.
  */
-int prep_ckm_decode_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, uint8_t *buf,
-			  struct prep_err *err);
+int prep_ckm_decode_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, const uint8_t *reference,
+			  uint8_t *buf, struct prep_err *err);
+
+/* As much of that as can be done without the references: digest and seal. */
+int prep_ckm_check_frame(struct prep_ckm *p, uint32_t i, const uint8_t *stored, struct prep_err *err);
 
 #endif

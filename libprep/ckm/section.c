@@ -206,8 +206,6 @@ int prep_ckm_header_decode(const uint8_t *p, const char *name, struct prep_ckm_h
 	};
 	memcpy(ret->id, p + HEADER_ID, sizeof ret->id);
 	unknown = ret->required & ~PREP_CKM_REQUIRED_KNOWN;
-	if (unknown & PREP_CKM_PATCHES)
-		return prep_fail(err, PREP_EREFUSED, "%s: holds patch frames, which this version cannot read", name);
 	if (unknown != 0)
 		return prep_fail(err, PREP_EREFUSED, "%s: needs features that this version does not know (flags 0x%x)",
 				 name, unknown);

@@ -31,8 +31,8 @@
 /* Required flags: a reader that does not know one refuses the package. */
 #define PREP_CKM_SEALED (1u << 0)
 #define PREP_CKM_DIFFERENCE (1u << 1) /* some frames are absent */
-#define PREP_CKM_PATCHES (1u << 2)    /* some frames need reference chunks: not in this version */
-#define PREP_CKM_REQUIRED_KNOWN (PREP_CKM_SEALED | PREP_CKM_DIFFERENCE)
+#define PREP_CKM_PATCHES (1u << 2)    /* some frames need reference chunks */
+#define PREP_CKM_REQUIRED_KNOWN (PREP_CKM_SEALED | PREP_CKM_DIFFERENCE | PREP_CKM_PATCHES)
 
 /* Where the lead and the trailer say the index section is. */
 struct prep_ckm_place {

@@ -103,7 +103,8 @@ int prep_section_write(const struct prep_plan *plan, const struct prep_pack_how 
 		goto out;
 	body_len = h.body_len;
 	memcpy(h.id, how->seal != NULL ? how->seal->id : digest, sizeof h.id);
-	h.required = (how->seal != NULL ? PREP_CKM_SEALED : 0) | (has_absent(&plan->index) ? PREP_CKM_DIFFERENCE : 0);
+	h.required = (how->seal != NULL ? PREP_CKM_SEALED : 0) | (has_absent(&plan->index) ? PREP_CKM_DIFFERENCE : 0) |
+		     (plan->index.patches > 0 ? PREP_CKM_PATCHES : 0);
 	h.body_len += how->seal != NULL ? PREP_SEAL_TAG : 0;
 	h.signature_len = how->sign != NULL ? PREP_CKM_SIGNATURE_SIZE : 0;
 	h.section_len = prep_ckm_signature_at(&h) + h.signature_len;

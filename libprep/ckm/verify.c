@@ -20,7 +20,7 @@ static void check_frame(struct prep_job *job)
 
 	j->read = j->decode = (struct prep_err)PREP_ERR_INIT;
 	if (prep_ckm_read_frame(j->package, j->number, j->stored, &j->read) == 0)
-		prep_ckm_decode_frame(j->package, j->number, j->stored, j->raw, &j->decode);
+		prep_ckm_decode_frame(j->package, j->number, j->stored, NULL, j->raw, &j->decode);
 }
 
 static int note_damage(struct prep_verify_report *r, uint32_t frame, const char *what, struct prep_err *err)

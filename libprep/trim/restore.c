@@ -6,6 +6,7 @@
 
 #include "libprep/base/bytes.h"
 #include "libprep/trim/places.h"
+#include "libprep/trim/reference.h"
 #include "libprep/trim/resume.h"
 #include "libprep/trim/target.h"
 #include "libprep/trim/writer.h"
@@ -15,7 +16,8 @@
 /* A chunk to be read from a seed. */
 struct fetch {
 	uint32_t origin, chunk; /* in the supply; in its catalog */
-	uint32_t wanted;        /* in the index */
+	uint32_t wanted;        /* in the index: a chunk, or */
+	bool reference;         /* a reference, only to be checked */
 };
 
 enum outcome { UNTRIED, GOOD, BAD };
@@ -34,21 +36,11 @@ struct restore {
 	uint8_t *outcome;       /* of each fetch: enum outcome */
 
 	/* From frames. */
-	uint32_t stored_max, size_max;
-	_Atomic uint64_t frames, frame_bytes;
+	uint32_t stored_max, size_max, reference_max;
+	_Atomic uint64_t frames, frame_bytes, patches, patch_bytes;
 };
 
 /* ---- Seeds ---- */
-
-static const struct prep_seed *seed_of(const struct restore *r, uint32_t origin)
-{
-	const struct prep_catalog *c = r->how->supply->origin[origin].catalog;
-	size_t i = 0;
-
-	while (&r->how->seed[i]->catalog != c)
-		i++;
-	return r->how->seed[i];
-}
 
 static int by_place(const void *a, const void *b)
 {
@@ -56,31 +48,51 @@ static int by_place(const void *a, const void *b)
 
 	if (x->origin != y->origin)
 		return x->origin < y->origin ? -1 : 1;
-	return x->chunk < y->chunk ? -1 : x->chunk > y->chunk;
+	if (x->chunk != y->chunk)
+		return x->chunk < y->chunk ? -1 : 1;
+	return x->reference - y->reference;
 }
 
-/* What is to be taken from seeds, in the order in which it is best read, in batches. */
+static bool same_place(const struct fetch *a, const struct fetch *b)
+{
+	return a->origin == b->origin && a->chunk == b->chunk;
+}
+
+static uint32_t size_of(const struct restore *r, const struct fetch *f)
+{
+	return f->reference ? r->index->reference[f->wanted].size : r->index->chunk[f->wanted].size;
+}
+
+/* What is to be taken from seeds, or checked there, in the order in which it is best read, in batches. */
 static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err)
 {
 	const struct prep_supply *supply = r->how->supply;
+	const size_t most = (size_t)supply->local_chunks + supply->unchecked;
 	uint32_t item = 0, in_batch = 0;
 
 	r->fetches = r->batches = 0;
-	*bytes = supply->local_bytes;
-	r->fetch = malloc(((size_t)supply->local_chunks + 1) * sizeof *r->fetch);
-	r->batch = malloc(((size_t)supply->local_chunks + 2) * sizeof *r->batch);
-	r->outcome = calloc((size_t)supply->local_chunks + 1, 1);
+	*bytes = supply->local_bytes + supply->unchecked_bytes;
+	r->fetch = malloc((most + 1) * sizeof *r->fetch);
+	r->batch = malloc((most + 2) * sizeof *r->batch);
+	r->outcome = calloc(most + 1, 1);
 	if (r->fetch == NULL || r->batch == NULL || r->outcome == NULL)
 		return prep_fail_nomem(err);
 	for (uint32_t i = 0; i < r->index->chunks; i++)
 		if (supply->from[i].origin < supply->origins)
-			r->fetch[r->fetches++] = (struct fetch){ supply->from[i].origin, supply->from[i].chunk, i };
+			r->fetch[r->fetches++] = (struct fetch){ supply->from[i].origin, supply->from[i].chunk, i, false };
+	for (uint32_t i = 0; supply->unchecked > 0 && i < r->index->references; i++) {
+		const struct prep_supply_reference *ref = &supply->reference[i];
+
+		if (ref->used && !ref->good)
+			r->fetch[r->fetches++] = (struct fetch){ ref->from.origin, ref->from.chunk, i, true };
+	}
 	qsort(r->fetch, r->fetches, sizeof *r->fetch, by_place);
 	for (uint32_t i = 0; i < r->fetches; i++) {
 		const struct fetch *f = &r->fetch[i];
 		const uint32_t this = prep_catalog_item_of(supply->origin[f->origin].catalog, f->chunk);
 
-		if (i == 0 || f->origin != f[-1].origin || this != item || in_batch == SEED_BATCH) {
+		if (i == 0 || f->origin != f[-1].origin || this != item ||
+		    (in_batch >= SEED_BATCH && !same_place(f, f - 1))) {
 			r->batch[r->batches++] = i;
 			in_batch = 0;
 		}
@@ -94,14 +106,20 @@ static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err
 static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32_t batch, uint8_t *buf,
 		      struct prep_crew *crew, struct prep_err *err)
 {
+	const struct prep_restore *how = r->how;
+	int ok = 0;
+
 	for (uint32_t i = r->batch[batch]; i < r->batch[batch + 1] && !atomic_load(&crew->stop); i++) {
 		const struct fetch *f = &r->fetch[i];
-		const int ok = prep_seed_read(reader, seed_of(r, f->origin), f->chunk, buf, err);
 
-		if (ok < 0 || (ok == 1 && prep_writer_chunk(&r->writer, f->wanted, buf, err) < 0))
+		/* What is wanted and referred to is read once. */
+		if (i == r->batch[batch] || !same_place(f, f - 1))
+			ok = prep_seed_read(reader, prep_seed_of(how->supply, f->origin, how->seed, how->seeds), f->chunk,
+					    buf, err);
+		if (ok < 0 || (ok == 1 && !f->reference && prep_writer_chunk(&r->writer, f->wanted, buf, err) < 0))
 			return -1;
 		r->outcome[i] = ok == 1 ? GOOD : BAD;
-		atomic_fetch_add(&crew->done, r->index->chunk[f->wanted].size);
+		atomic_fetch_add(&crew->done, size_of(r, f));
 	}
 	return 0;
 }
@@ -136,18 +154,23 @@ static int take_seeds(struct restore *r, const struct prep_progress *progress, s
 	if (ret == 0)
 		ret = prep_crew_run(&crew, r->how->jobs, read_seeds, r, progress, err);
 	for (uint32_t i = 0; ret == 0 && i < r->fetches; i++) {
-		const uint32_t wanted = r->fetch[i].wanted, size = r->index->chunk[wanted].size;
+		const struct fetch *f = &r->fetch[i];
 
-		if (r->outcome[i] == GOOD) {
+		if (r->outcome[i] == GOOD && f->reference) {
+			prep_supply_reference_good(supply, f->wanted);
+		} else if (r->outcome[i] == GOOD) {
 			r->report->seed_chunks++;
-			r->report->seed_bytes += size;
-			prep_supply_here(supply, wanted);
+			r->report->seed_bytes += size_of(r, f);
+			prep_supply_here(supply, f->wanted);
 		} else {
-			if (!supply->origin[r->fetch[i].origin].catalog->unfinished) {
+			if (!supply->origin[f->origin].catalog->unfinished) {
 				r->report->bad_chunks++;
-				r->report->bad_bytes += size;
+				r->report->bad_bytes += size_of(r, f);
 			}
-			prep_supply_bad(supply, wanted);
+			if (f->reference)
+				prep_supply_reference_bad(supply, f->wanted);
+			else
+				prep_supply_bad(supply, f->wanted);
 		}
 	}
 	free(r->fetch);
@@ -167,9 +190,9 @@ static int from_seeds(struct restore *r, const struct prep_progress *progress, s
 	do {
 		if (prep_supply_make(supply, err) < 0 || prep_supply_check(supply, "the package", err) < 0)
 			return -1;
-		if (supply->local_chunks > 0 && take_seeds(r, progress, err) < 0)
+		if (supply->local_chunks + supply->unchecked > 0 && take_seeds(r, progress, err) < 0)
 			return -1;
-	} while (supply->local_chunks > 0);
+	} while (supply->local_chunks + supply->unchecked > 0);
 	return 0;
 }
 
@@ -179,12 +202,35 @@ static int write_frame(struct restore *r, uint32_t i, const uint8_t *data, struc
 {
 	const struct prep_frame *f = &r->index->frame[i];
 
-	for (uint32_t k = f->first_chunk; k < f->first_chunk + f->chunks; k++) {
-		if (r->how->supply->from[k].origin != PREP_FROM_HERE &&
-		    prep_writer_chunk(&r->writer, k, data + r->index->chunk[k].at, err) < 0)
+	for (uint32_t k = 0; k < f->chunks; k++) {
+		const uint32_t chunk = prep_frame_chunk(r->index, f, k);
+		const struct prep_supply_from *from = &r->how->supply->from[chunk];
+
+		if (from->origin == PREP_FROM_FRAME && from->chunk == i &&
+		    prep_writer_chunk(&r->writer, chunk, data, err) < 0)
 			return -1;
+		data += r->index->chunk[chunk].size;
 	}
 	return 0;
+}
+
+/* Of a patch frame: its references, once more, from the seeds that had them a moment ago. */
+static int read_reference(const struct restore *r, struct prep_seed_reader *reader, uint32_t i, uint8_t *buf,
+			  struct prep_err *err)
+{
+	const struct prep_restore *how = r->how;
+	const struct prep_catalog *c;
+	uint32_t bad = 0;
+	int ok;
+
+	if (r->index->frame[i].kind != PREP_FRAME_PATCH)
+		return 0;
+	ok = prep_reference_read(reader, how->supply, how->seed, how->seeds, i, buf, &bad, err);
+	if (ok != 0)
+		return ok < 0 ? -1 : 0;
+	c = how->supply->origin[how->supply->reference[bad].from.origin].catalog;
+	return prep_fail(err, PREP_EFAIL, "%s: changed while it was read",
+			 c->origin[how->supply->origin[how->supply->reference[bad].from.origin].origin].path);
 }
 
 static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err)
@@ -192,18 +238,25 @@ static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err
 	struct restore *r = arg;
 	const struct prep_frame_source *source = r->how->source;
 	uint8_t *stored = malloc((size_t)r->stored_max + 1), *data = malloc((size_t)r->size_max + 1);
+	uint8_t *reference = malloc((size_t)r->reference_max + 1);
+	struct prep_seed_reader reader = { .fd = -1 };
 	struct prep_err why;
 	uint32_t i;
 	int ret = 0;
 
-	if (stored == NULL || data == NULL)
+	if (stored == NULL || data == NULL || reference == NULL)
 		ret = prep_fail_nomem(err);
+	else
+		ret = prep_seed_reader_open(&reader, err);
 	while (ret == 0 && !atomic_load(&crew->stop)) {
 		ret = source->next(source->arg, crew, stored, &i, err);
 		if (ret <= 0)
 			break;
+		ret = read_reference(r, &reader, i, reference, err);
+		if (ret < 0)
+			break;
 		why = (struct prep_err)PREP_ERR_INIT;
-		if (prep_ckm_decode_frame(r->how->package, i, stored, data, &why) < 0) {
+		if (prep_ckm_decode_frame(r->how->package, i, stored, reference, data, &why) < 0) {
 			ret = why.code != PREP_EDAMAGED ? prep_fail(err, why.code, "%s", why.msg)
 							: source->bad(source->arg, i, &why, err);
 			continue;
@@ -214,7 +267,13 @@ static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err
 		atomic_fetch_add(&crew->done, r->index->frame[i].stored);
 		atomic_fetch_add(&r->frames, 1);
 		atomic_fetch_add(&r->frame_bytes, r->index->frame[i].stored);
+		if (r->index->frame[i].kind == PREP_FRAME_PATCH) {
+			atomic_fetch_add(&r->patches, 1);
+			atomic_fetch_add(&r->patch_bytes, r->index->frame[i].stored);
+		}
 	}
+	prep_seed_reader_close(&reader);
+	free(reference);
 	free(stored);
 	free(data);
 	return ret;
@@ -230,6 +289,9 @@ static int from_frames(struct restore *r, const struct prep_progress *progress, 
 
 		r->stored_max = (uint32_t)prep_max(r->stored_max, f->stored);
 		r->size_max = (uint32_t)prep_max(r->size_max, f->size);
+		if (f->kind == PREP_FRAME_PATCH)
+			r->reference_max = (uint32_t)prep_max(r->reference_max,
+							      prep_frame_patch(r->index, supply->frame[i])->size);
 	}
 	if (r->how->source->start(r->how->source->arg, supply, err) < 0)
 		return -1;
@@ -237,6 +299,8 @@ static int from_frames(struct restore *r, const struct prep_progress *progress, 
 		return -1;
 	r->report->frames = atomic_load(&r->frames);
 	r->report->frame_bytes = atomic_load(&r->frame_bytes);
+	r->report->patches = atomic_load(&r->patches);
+	r->report->patch_bytes = atomic_load(&r->patch_bytes);
 	return 0;
 }
 

@@ -3,7 +3,8 @@
  * Restore: make the disk that an index describes, from seeds and from the
  * frames of its package, wherever those come from.
  *
- * Memory: a frame, packed and unpacked, for each job, and the index.
+ * Memory: a frame, packed and unpacked, for each job, the same of a patch
+ * with its reference, and the index.
  */
 #ifndef PREP_TRIM_RESTORE_H
 #define PREP_TRIM_RESTORE_H
@@ -60,12 +61,15 @@ struct prep_restore_report {
 	uint64_t seed_chunks, seed_bytes;       /* came from seeds */
 	uint64_t bad_chunks, bad_bytes;         /* were promised by seeds, and were something else */
 	uint64_t frames, frame_bytes;           /* were unpacked; stored bytes */
+	uint64_t patches, patch_bytes;          /* those of them that are patches */
 };
 
 /*
- * Restore. Every byte that is written has been verified against the index.
- * Does not commit out. PREP_EREFUSED when chunks come from nowhere (supply.h),
- * PREP_EDAMAGED for a damaged frame.
+ * Restore. Every byte that is written has been verified against the index. So has,
+ * before the first frame is asked for, every reference of a patch: where one
+ * is not what its seed promised, other frames take the patch's place, or
+ * nothing is written to out's name. Does not commit out. PREP_EREFUSED when chunks come from nowhere (supply.h),
+ * PREP_EDAMAGED for a damaged frame; PREP_EFAIL when a seed changes meanwhile.
  */
 int prep_restore(const struct prep_restore *r, struct prep_restore_report *report,
 		 const struct prep_progress *progress, struct prep_err *err);

@@ -275,7 +275,7 @@ static int read_frame(struct prep_seed_reader *r, struct prep_ckm *package, uint
 	    make_room(&r->frame, &r->frame_room, f->size, err) < 0)
 		return -1;
 	return prep_ckm_read_frame(package, i, r->stored, &ignored) == 0 &&
-	       prep_ckm_decode_frame(package, i, r->stored, r->frame, &ignored) == 0;
+	       prep_ckm_decode_frame(package, i, r->stored, NULL, r->frame, &ignored) == 0;
 }
 
 /* Go to an item: 1, or 0 when it cannot be read. */

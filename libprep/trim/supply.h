@@ -2,6 +2,9 @@
 /*
  * Supply: for each chunk of a wanted disk, where it comes from; and what is
  * left to be taken from its package, in which ranges.
+ *
+ * A patch frame can be used when the origins have every chunk that it refers
+ * to. It is, when that costs fewer bytes than the plain frame of the same chunks.
  */
 #ifndef PREP_TRIM_SUPPLY_H
 #define PREP_TRIM_SUPPLY_H
@@ -25,7 +28,14 @@ struct prep_supply_from {
 #define PREP_FROM_FRAME UINT32_MAX       /* its frame */
 #define PREP_FROM_HERE (UINT32_MAX - 1)  /* it is on the disk that is being made */
 #define PREP_FROM_NOWHERE (UINT32_MAX - 2) /* a difference package, and no origin has it */
-	uint32_t chunk;         /* in the origin's catalog */
+	uint32_t chunk;         /* in the origin's catalog; of PREP_FROM_FRAME: the frame */
+};
+
+/* A chunk that patches refer to: in which origin it is. */
+struct prep_supply_reference {
+	struct prep_supply_from from; /* an origin's, or PREP_FROM_NOWHERE */
+	bool good;              /* it has been read, and is what it should be */
+	bool used;              /* by a patch frame among the needed ones */
 };
 
 /* Frames that stand together in the package, or nearly so. */
@@ -41,10 +51,21 @@ struct prep_supply {
 	struct prep_supply_origin *origin;
 	uint32_t origins, origins_room;
 
+	/* Where the package has patches. */
+	struct prep_ckm_index references; /* its references as chunks, for the table; owns nothing */
+	struct prep_chunk_table *reference_table;
+	struct prep_supply_reference *reference; /* of each of them */
+	uint32_t *patch_of;               /* of each chunk: the patch frame that it is best taken from, or UINT32_MAX */
+
 	/* Made by prep_supply_make. */
 	uint32_t *frame;                /* needed ones, ascending by their offset */
 	uint32_t frames;
 	uint64_t frame_bytes;           /* stored bytes of those */
+	uint32_t patches;               /* those of them that are patches, */
+	uint64_t patch_bytes, patched_bytes; /* their stored bytes, and of chunks that come from them */
+	uint32_t useless;               /* patch frames that lack references */
+	uint32_t unchecked;             /* used references that are not known to be good, */
+	uint64_t unchecked_bytes;       /* and their bytes */
 	uint64_t wanted_bytes;          /* of all chunks */
 	uint64_t here_chunks, here_bytes;
 	uint64_t local_chunks, local_bytes;     /* to be taken from origins */
@@ -65,10 +86,14 @@ void prep_supply_here(struct prep_supply *p, uint32_t chunk);
 /* What `from` promised was something else: it is not believed again. */
 void prep_supply_bad(struct prep_supply *p, uint32_t chunk);
 
+/* Reference number i was read from where it is said to be, and is that; or is something else. */
+void prep_supply_reference_good(struct prep_supply *p, uint32_t i);
+void prep_supply_reference_bad(struct prep_supply *p, uint32_t i);
+
 /*
  * Decide for every chunk. A frame is needed when no origin has one of its
- * chunks; then all its chunks come from it, being verified as it is unpacked.
- * May be called again after chunks have got here or proved bad.
+ * chunks; then either all its chunks come from it, being verified as it is unpacked,
+ * or those that are needed come from patch frames. May be called again after chunks have got here or proved bad.
  */
 int prep_supply_make(struct prep_supply *p, struct prep_err *err);
 

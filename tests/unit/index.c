@@ -12,8 +12,13 @@
 #define CHUNKS 200
 #define FRAMES 10
 #define STREAMS 20
+#define PATCHES 2
+#define REFERENCES 30
 
-static struct prep_frame frame[FRAMES];
+static struct prep_frame frame[FRAMES + PATCHES];
+static struct prep_patch patch[PATCHES];
+static struct prep_chunk reference[REFERENCES];
+static uint32_t patch_chunk[2 * 10], patch_reference[2 * 20];
 static struct prep_chunk chunk[CHUNKS];
 static struct prep_stream stream[STREAMS];
 static uint32_t ref[2 * CHUNKS];
@@ -64,6 +69,55 @@ static struct prep_ckm_index make(void)
 	return in;
 }
 
+/* The same, and two patch frames: of every other chunk from 20 and 50 on, each against 20 references that overlap. */
+static struct prep_ckm_index make_patched(void)
+{
+	struct prep_ckm_index in = make();
+
+	for (uint32_t i = 0; i < REFERENCES; i++) {
+		reference[i] = (struct prep_chunk){ .size = 1 + (uint32_t)check_random(65536) };
+		check_noise(reference[i].digest, PREP_DIGEST_SIZE);
+	}
+	for (uint32_t i = 0; i < PATCHES; i++) {
+		struct prep_frame *f = &frame[FRAMES + i];
+
+		patch[i] = (struct prep_patch){ .first = i * 20, .references = 20 };
+		*f = (struct prep_frame){ .off = f[-1].off + f[-1].stored, .stored = 1000 + i, .first_chunk = i * 10,
+					  .chunks = 10, .kind = PREP_FRAME_PATCH,
+					  .codec = i == 0 ? PREP_CODEC_LZMA2 : PREP_CODEC_ZSTD };
+		check_noise(f->digest, PREP_DIGEST_SIZE);
+		for (uint32_t k = 0; k < 10; k++) {
+			patch_chunk[i * 10 + k] = 20 + i * 30 + 2 * k;
+			f->size += chunk[20 + i * 30 + 2 * k].size;
+		}
+		for (uint32_t k = 0; k < 20; k++) {
+			patch_reference[i * 20 + k] = i * 10 + k;
+			patch[i].size += reference[i * 10 + k].size;
+		}
+	}
+	in.frames = FRAMES + PATCHES;
+	in.patches = PATCHES;
+	in.patch = patch;
+	in.patch_chunk = patch_chunk;
+	in.patch_chunks = 20;
+	in.reference = reference;
+	in.references = REFERENCES;
+	in.patch_reference = patch_reference;
+	in.patch_references = 40;
+	return in;
+}
+
+static bool same_patches(const struct prep_ckm_index *a, const struct prep_ckm_index *b)
+{
+	return a->patches == b->patches && a->patch_chunks == b->patch_chunks && a->references == b->references &&
+	       a->patch_references == b->patch_references &&
+	       (a->patches == 0 ||
+		(memcmp(a->patch, b->patch, a->patches * sizeof *a->patch) == 0 &&
+		 memcmp(a->patch_chunk, b->patch_chunk, a->patch_chunks * sizeof *a->patch_chunk) == 0 &&
+		 memcmp(a->reference, b->reference, a->references * sizeof *a->reference) == 0 &&
+		 memcmp(a->patch_reference, b->patch_reference, a->patch_references * sizeof *a->patch_reference) == 0));
+}
+
 static bool same(const struct prep_ckm_index *a, const struct prep_ckm_index *b)
 {
 	bool ok = strcmp(a->name, b->name) == 0 && strcmp(a->version, b->version) == 0 &&
@@ -81,7 +135,7 @@ static bool same(const struct prep_ckm_index *a, const struct prep_ckm_index *b)
 		     a->stream[i].content == b->stream[i].content && a->stream[i].volume == b->stream[i].volume &&
 		     a->stream[i].first_ref == b->stream[i].first_ref && a->stream[i].first_run == b->stream[i].first_run &&
 		     a->stream[i].refs == b->stream[i].refs && a->stream[i].runs == b->stream[i].runs;
-	return ok && memcmp(a->ref, b->ref, a->refs * sizeof *a->ref) == 0 &&
+	return ok && same_patches(a, b) && memcmp(a->ref, b->ref, a->refs * sizeof *a->ref) == 0 &&
 	       memcmp(a->run, b->run, a->runs * sizeof *a->run) == 0;
 }
 
@@ -153,7 +207,8 @@ static void what_cannot_be_is_refused(void)
 	REFUSED(strcpy(in.comment, "\x1B[2J"), "meta: a control character");
 	REFUSED(strcpy(in.comment, "caf\xE9"), "meta: a text that is not UTF-8");
 	REFUSED(strcpy(paths[3], "/Windows/\xC0\xAF"), "paths: a path that is not UTF-8");
-	REFUSED(frame[3].kind = PREP_FRAME_PATCH, "frames: a frame of a kind");
+	REFUSED(frame[3].kind = PREP_FRAME_PATCH, "frames: a frame behind the patches");
+	REFUSED(frame[3].codec = PREP_CODEC_LZMA2, "frames: a frame of a kind");
 	REFUSED(frame[3].kind = 9, "frames: a frame of a kind");
 	REFUSED(frame[3].codec = PREP_CODECS, "frames: a frame of a kind");
 	REFUSED(frame[3].stored = 0, "frames: an empty frame");
@@ -181,10 +236,68 @@ static void what_cannot_be_is_refused(void)
 	REFUSED(run[4].off = run[8].off, "runs: two runs overlap");
 }
 
+static void patches(void)
+{
+	struct prep_ckm_index in = make_patched();
+
+	decode_is(&in, NULL);
+	/* In a difference package they may be all that there is of their chunks. */
+	frame[1].kind = PREP_FRAME_ABSENT;
+	frame[1].codec = 0;
+	frame[1].stored = 0;
+	memset(frame[1].digest, 0, PREP_DIGEST_SIZE);
+	for (uint32_t i = 1; i < FRAMES + PATCHES; i++)
+		frame[i].off = frame[i - 1].off + frame[i - 1].stored;
+	decode_is(&in, NULL);
+}
+
+static void patches_that_cannot_be_are_refused(void)
+{
+	struct prep_ckm_index in;
+
+#define PATCH_REFUSED(change, text)       \
+	do {                              \
+		in = make_patched();      \
+		change;                   \
+		decode_is(&in, text);     \
+		if (check_ended)          \
+			return;           \
+	} while (0)
+	PATCH_REFUSED(frame[10].codec = PREP_CODEC_XZ, "frames: a frame of a kind");
+	PATCH_REFUSED(frame[10].codec = PREP_CODEC_DEFLATE, "frames: a frame of a kind");
+	PATCH_REFUSED(frame[10].codec = PREP_CODEC_LZMA2 + 1, "frames: a frame of a kind");
+	PATCH_REFUSED(frame[10].stored = frame[10].size + 17, "patches: a frame that takes more");
+	/* A chunk that there is not; the same one twice, which no encoding says. */
+	PATCH_REFUSED(patch_chunk[9] = CHUNKS, "patches: a chunk that there is not");
+	PATCH_REFUSED(patch_chunk[9] = patch_chunk[8], "patches: a ");
+	PATCH_REFUSED(patch_reference[19] = REFERENCES, "patches: a chunk that there is not");
+	PATCH_REFUSED(patch_reference[19] = patch_reference[18], "patches: a ");
+	PATCH_REFUSED(patch[1].references = 0, "patches: ");
+	PATCH_REFUSED(patch[1].references = REFERENCES + 1, "patches: ");
+	PATCH_REFUSED(reference[5].size = 0, "patches: an empty chunk");
+	PATCH_REFUSED(reference[5].size = PREP_CKM_CHUNK_MAX + 1, "patches: a number out of its bounds");
+	PATCH_REFUSED(memcpy(reference[5].digest, reference[25].digest, 32), "patches: one stands twice");
+	PATCH_REFUSED(in.references = 0, "patches: ");
+	/* More to read than the frame gives, or than a decoder keeps. */
+	PATCH_REFUSED(for (uint32_t i = 0; i < 9; i++) reference[i].size = PREP_CKM_CHUNK_MAX,
+		      "patches: a frame of too many reference bytes");
+	PATCH_REFUSED(for (uint32_t i = 0; i < 10; i++) chunk[patch_chunk[i]].size = frame[i].stored = 200,
+		      "patches: a frame of too many reference bytes");
+	PATCH_REFUSED(for (uint32_t i = 0; i < 5; i++) chunk[patch_chunk[i]].size = PREP_CKM_CHUNK_MAX,
+		      "patches: a frame of too many bytes");
+	/* The section and the frames of that kind come together or not at all. */
+	PATCH_REFUSED((in.patches = 0, in.frames = FRAMES + 1), "sections: it ends too early");
+	in = make_patched();
+	in.frames = FRAMES;
+	in.patches = 0;
+	in.patch_chunks = in.references = in.patch_references = 0;
+	decode_is(&in, NULL);
+}
+
 /* Every way to cut it off, and a byte too many. */
 static void lengths_must_be_exact(void)
 {
-	const struct prep_ckm_index in = make();
+	const struct prep_ckm_index in = make_patched();
 	struct prep_ckm_index back;
 	struct prep_err err;
 	uint8_t *p, *copy;
@@ -208,7 +321,7 @@ static void lengths_must_be_exact(void)
 /* No digest stands between this and the decoder: whatever it makes of it, it must check and not crash. */
 static void flipped_bits_are_no_harm(void)
 {
-	const struct prep_ckm_index in = make();
+	const struct prep_ckm_index in = make_patched();
 	struct prep_ckm_index back;
 	struct prep_err err;
 	uint8_t *p;
@@ -410,6 +523,8 @@ int main(void)
 	RUN(an_empty_disk);
 	RUN(absent_frames);
 	RUN(what_cannot_be_is_refused);
+	RUN(patches);
+	RUN(patches_that_cannot_be_are_refused);
 	RUN(lengths_must_be_exact);
 	RUN(flipped_bits_are_no_harm);
 	RUN(numbers_have_one_form);
