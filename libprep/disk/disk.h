@@ -122,6 +122,10 @@ int prep_disk_write(struct prep_disk *d, const void *buf, size_t len, uint64_t o
 int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *changed,
 		   struct prep_err *err);
 
+/*
+ * Make all writes durable. A new block of a VHD, or a sector that it now holds
+ * itself, is seen by others only after it: without it a file reads there as before.
+ */
 int prep_disk_flush(struct prep_disk *d, struct prep_err *err);
 
 /*

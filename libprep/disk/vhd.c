@@ -46,6 +46,11 @@ static bool fixed_backing(struct prep_disk *d, uint64_t off, struct prep_backing
 	return prep_disk_backing(vhd_of(d)->fixed, off, ret);
 }
 
+static int fixed_flush(struct prep_disk *d, struct prep_err *err)
+{
+	return prep_disk_flush(vhd_of(d)->fixed, err);
+}
+
 static void fixed_close(struct prep_disk *d)
 {
 	prep_disk_close(vhd_of(d)->fixed);
@@ -59,7 +64,7 @@ static const struct prep_disk_ops fixed_ops = {
 	.zero = fixed_zero,
 	.extent = fixed_extent,
 	.backing = fixed_backing,
-	.flush = prep_vhd_flush,
+	.flush = fixed_flush,
 	.close = fixed_close,
 };
 
@@ -253,6 +258,7 @@ int prep_vhd_open(int fd, const char *name, bool write, struct prep_disk **ret,
 		return prep_fail_nomem(err);
 	}
 	v->fd = fd;
+	v->file_end = (uint64_t)file_size;
 	if (file_size < 0)
 		r = prep_fail_errno(err, "%s", name);
 	else

@@ -11,6 +11,9 @@
 /* Block data starts on such offsets of the file, as Windows lays it out since version 8. */
 #define DATA_ALIGN 4096u
 
+/* Bytes of bitmaps that may wait for a flush. */
+#define FRESH_MAX (16 * PREP_MIB)
+
 /* What is known of a block's sector bitmap. */
 enum { BITMAP_UNKNOWN, BITMAP_FULL, BITMAP_PARTIAL };
 
@@ -78,6 +81,10 @@ static int read_bitmap(struct prep_vhd *v, uint32_t block, uint8_t **ret, struct
 	*ret = malloc(v->bitmap_size);
 	if (*ret == NULL)
 		return prep_fail_nomem(err);
+	if (v->fresh != NULL && v->fresh[block] != NULL) {
+		memcpy(*ret, v->fresh[block], v->bitmap_size);
+		return 0;
+	}
 	if (prep_file_pread(v->fd, *ret, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name,
 			    err) < 0) {
 		free(*ret);
@@ -221,14 +228,38 @@ static bool dynamic_backing(struct prep_disk *d, uint64_t off, struct prep_backi
 }
 
 /*
+ * Have a block's bitmap, which it takes, and its table entry written by the next
+ * flush: what they make visible is durable before they are.
+ */
+static int keep_bitmap(struct prep_vhd *v, uint32_t block, uint8_t *bitmap, struct prep_err *err)
+{
+	uint32_t *more = v->changed;
+
+	if (v->fresh == NULL)
+		v->fresh = calloc(v->info.header.bat_entries, sizeof *v->fresh);
+	/* Room for as many as there may be before they are flushed, once. */
+	if (v->changed == NULL)
+		more = calloc(FRESH_MAX / v->bitmap_size + 1, sizeof *more);
+	if (v->fresh == NULL || more == NULL) {
+		free(bitmap);
+		return prep_fail_nomem(err);
+	}
+	v->changed = more;
+	if (v->fresh[block] == NULL)
+		v->changed[v->n_changed++] = block;
+	free(v->fresh[block]);
+	v->fresh[block] = bitmap;
+	return 0;
+}
+
+/*
  * Make every bit of an allocated block's bitmap set: the data under clear bits becomes the
- * zeros it reads as, first, so that a crash in between changes nothing a reader sees.
+ * zeros it reads as, now, and the bits follow with the next flush.
  */
 static int complete_bitmap(struct prep_vhd *v, uint32_t block, struct prep_err *err)
 {
 	const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR);
 	uint8_t *bitmap;
-	int r = -1;
 
 	if (bitmap_state(v, block, err) != BITMAP_PARTIAL)
 		return err->code == PREP_DONE ? 0 : -1;
@@ -238,53 +269,42 @@ static int complete_bitmap(struct prep_vhd *v, uint32_t block, struct prep_err *
 		if (!sectors_set(bitmap, s, 1) &&
 		    prep_file_zero(v->fd, block_data_offset(v, block) + (uint64_t)s * PREP_VHD_SECTOR,
 				   PREP_VHD_SECTOR, v->disk.name, err) < 0)
-			goto out;
+			goto fail;
 	memset(bitmap, 0xFF, v->bitmap_size);
-	r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name, err);
-	if (r == 0)
-		v->bitmaps[block] = BITMAP_FULL;
-out:
+	if (keep_bitmap(v, block, bitmap, err) < 0)
+		return -1;
+	v->bitmaps[block] = BITMAP_FULL;
+	return 0;
+fail:
 	free(bitmap);
-	return r;
+	return -1;
 }
 
 /*
- * Append a block of zeros to the file. The order keeps the file readable at
- * every moment: the new end with its footer, the block, and last the BAT entry.
- * A crash before that leaves unused bytes, which the next new block takes.
+ * Append a block of zeros to the file. Until the next flush it lies behind the
+ * old end, whose footer stays, and no table entry names it: a crash, or a power
+ * loss that keeps any part of the writes, leaves a file that reads as before.
  */
 static int allocate_block(struct prep_vhd *v, uint32_t block, struct prep_err *err)
 {
-	const uint64_t data = prep_round_up(v->data_end + v->bitmap_size, DATA_ALIGN);
+	const uint64_t data = prep_round_up(prep_max(v->data_end + v->bitmap_size, v->file_end), DATA_ALIGN);
 	const uint64_t sector = (data - v->bitmap_size) / PREP_VHD_SECTOR;
 	const uint64_t end = data + v->block_size;
 	const uint64_t file_end = prep_round_up(end + PREP_VHD_FOOTER_SIZE, DATA_ALIGN);
-	uint8_t footer[PREP_VHD_FOOTER_SIZE], entry[4];
+	uint8_t footer[PREP_VHD_FOOTER_SIZE];
 	uint8_t *bitmap;
-	int r;
 
 	if (sector >= PREP_VHD_BAT_UNUSED)
 		return prep_fail(err, PREP_EFAIL, "%s: the file cannot grow beyond 2 TiB", v->disk.name);
+	prep_vhd_footer_encode(&v->info.footer, footer);
+	if (prep_file_pwrite(v->fd, footer, sizeof footer, file_end - sizeof footer, v->disk.name, err) < 0)
+		return -1;
 	bitmap = malloc(v->bitmap_size);
 	if (bitmap == NULL)
 		return prep_fail_nomem(err);
 	/* The new block of a differencing disk shows its parent until something is written. */
 	memset(bitmap, v->disk.differencing ? 0 : 0xFF, v->bitmap_size);
-	prep_vhd_footer_encode(&v->info.footer, footer);
-	put_be32(entry, (uint32_t)sector);
-	r = prep_file_pwrite(v->fd, footer, sizeof footer, file_end - sizeof footer, v->disk.name, err);
-	/* The old footer, and remains of an earlier attempt, lie where the block's zeros belong. */
-	if (r == 0)
-		r = prep_file_zero(v->fd, v->data_end, file_end - sizeof footer - v->data_end,
-				   v->disk.name, err);
-	if (r == 0)
-		r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, data - v->bitmap_size, v->disk.name, err);
-	if (r == 0)
-		r = prep_file_pwrite(v->fd, entry, sizeof entry,
-				     v->info.header.bat_offset + (uint64_t)block * sizeof entry,
-				     v->disk.name, err);
-	free(bitmap);
-	if (r < 0)
+	if (keep_bitmap(v, block, bitmap, err) < 0)
 		return -1;
 	v->bat[block] = (uint32_t)sector;
 	v->bitmaps[block] = v->disk.differencing ? BITMAP_PARTIAL : BITMAP_FULL;
@@ -307,9 +327,8 @@ static int copy_up(struct prep_vhd *v, uint32_t block, const uint8_t *bitmap, ui
 }
 
 /*
- * Write [at, at+n) of a block of a differencing disk, zeros where p is NULL: first
- * the data, then the bits that make its sectors the disk's own, so that until
- * then everything reads as before.
+ * Write [at, at+n) of a block of a differencing disk, zeros where p is NULL: now
+ * the data, with the next flush the bits that make its sectors the disk's own.
  */
 static int write_own(struct prep_vhd *v, uint32_t block, const unsigned char *p, uint64_t n, uint64_t at,
 		     struct prep_err *err)
@@ -333,12 +352,58 @@ static int write_own(struct prep_vhd *v, uint32_t block, const unsigned char *p,
 	if (r == 0 && !sectors_set(bitmap, first, last - first)) {
 		for (uint32_t s = first; s < last; s++)
 			bitmap[s / 8] |= (uint8_t)(0x80 >> s % 8);
-		r = prep_file_pwrite(v->fd, bitmap, v->bitmap_size, block_bitmap_offset(v, block), v->disk.name, err);
-		if (r == 0)
-			v->bitmaps[block] = sectors_set(bitmap, 0, sectors) ? BITMAP_FULL : BITMAP_PARTIAL;
+		v->bitmaps[block] = sectors_set(bitmap, 0, sectors) ? BITMAP_FULL : BITMAP_PARTIAL;
+		return keep_bitmap(v, block, bitmap, err);
 	}
 	free(bitmap);
 	return r;
+}
+
+/* Nothing waits any more for the next flush. */
+static void forget_changed(struct prep_vhd *v)
+{
+	for (size_t i = 0; i < v->n_changed; i++) {
+		free(v->fresh[v->changed[i]]);
+		v->fresh[v->changed[i]] = NULL;
+	}
+	v->n_changed = 0;
+}
+
+/*
+ * First data and the new end of the file, then the bitmaps, then the table
+ * entries, each durable before what makes it visible is written.
+ */
+static int dynamic_flush(struct prep_disk *d, struct prep_err *err)
+{
+	struct prep_vhd *v = vhd_of(d);
+	uint8_t entry[4];
+	int r = prep_file_sync(v->fd, d->name, err);
+
+	if (r < 0 || v->n_changed == 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < v->n_changed; i++)
+		r = prep_file_pwrite(v->fd, v->fresh[v->changed[i]], v->bitmap_size, block_bitmap_offset(v, v->changed[i]),
+				     d->name, err);
+	if (r == 0)
+		r = prep_file_sync(v->fd, d->name, err);
+	for (size_t i = 0; r == 0 && i < v->n_changed; i++) {
+		put_be32(entry, v->bat[v->changed[i]]);
+		r = prep_file_pwrite(v->fd, entry, sizeof entry,
+				     v->info.header.bat_offset + (uint64_t)v->changed[i] * sizeof entry, d->name, err);
+	}
+	if (r == 0)
+		r = prep_file_sync(v->fd, d->name, err);
+	if (r < 0)
+		return -1;
+	forget_changed(v);
+	v->file_end = prep_max(v->file_end, prep_round_up(v->data_end + PREP_VHD_FOOTER_SIZE, DATA_ALIGN));
+	return 0;
+}
+
+/* As many bitmaps wait as may: make room. */
+static int flush_some(struct prep_vhd *v, struct prep_err *err)
+{
+	return v->n_changed < FRESH_MAX / v->bitmap_size ? 0 : dynamic_flush(&v->disk, err);
 }
 
 static int dynamic_write(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
@@ -352,6 +417,8 @@ static int dynamic_write(struct prep_disk *d, const void *buf, size_t len, uint6
 		const uint64_t at = off % v->block_size;
 		const size_t n = (size_t)prep_min(len, v->block_size - at);
 
+		if (flush_some(v, err) < 0)
+			return -1;
 		if (v->disk.differencing) {
 			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
 			    write_own(v, block, p, n, at, err) < 0)
@@ -379,6 +446,8 @@ static int dynamic_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct 
 		const uint64_t at = off % v->block_size;
 		const uint64_t n = prep_min(len, v->block_size - at);
 
+		if (flush_some(v, err) < 0)
+			return -1;
 		if (v->disk.differencing) {
 			/* Zeros that are not the disk's own would let the parent's data show. */
 			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
@@ -394,15 +463,13 @@ static int dynamic_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct 
 	return 0;
 }
 
-int prep_vhd_flush(struct prep_disk *d, struct prep_err *err)
-{
-	return prep_file_sync(vhd_of(d)->fd, d->name, err);
-}
-
 static void dynamic_close(struct prep_disk *d)
 {
 	struct prep_vhd *v = vhd_of(d);
 
+	forget_changed(v);
+	free(v->fresh);
+	free(v->changed);
 	free(v->bat);
 	free((void *)v->bitmaps);
 	prep_parent_clear(&v->info.parent);
@@ -417,7 +484,7 @@ const struct prep_disk_ops prep_vhd_dynamic_ops = {
 	.zero = dynamic_zero,
 	.extent = dynamic_extent,
 	.backing = dynamic_backing,
-	.flush = prep_vhd_flush,
+	.flush = dynamic_flush,
 	.close = dynamic_close,
 };
 
@@ -428,7 +495,7 @@ const struct prep_disk_ops prep_vhd_differencing_ops = {
 	.zero = dynamic_zero,
 	.extent = dynamic_extent,
 	.backing = dynamic_backing,
-	.flush = prep_vhd_flush,
+	.flush = dynamic_flush,
 	.close = dynamic_close,
 };
 

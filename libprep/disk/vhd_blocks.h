@@ -19,11 +19,14 @@ struct prep_vhd {
 	uint32_t *bat;            /* sector of each block's bitmap, host byte order */
 	_Atomic uint8_t *bitmaps; /* what is known of each block's bitmap; zero until it is first asked for */
 	uint64_t data_end;        /* where the last block, or the metadata if later, ends */
+	uint64_t file_end;        /* where the file ends that is durable, its footer last */
+
+	/* What the next flush writes: the bitmaps and table entries of blocks that were written to. */
+	uint8_t **fresh;          /* of each block: its bitmap, newer than the file's, or NULL; NULL: of none */
+	uint32_t *changed;        /* the blocks that have one */
+	size_t n_changed;
 };
 
 extern const struct prep_disk_ops prep_vhd_dynamic_ops, prep_vhd_differencing_ops;
-
-/* Make all writes to the file durable: the flush of every kind of VHD. */
-int prep_vhd_flush(struct prep_disk *d, struct prep_err *err);
 
 #endif

@@ -483,6 +483,7 @@ static void clear_bits_are_zeros(void)
 	memcpy(footers.guest + 3 * BLOCK + 300, p, sizeof p);
 	CHECK_DONE(prep_disk_write(d, p, sizeof p, 3 * BLOCK + 300, &err));
 	CHECK(reads_as(d, footers.guest, footers.size));
+	CHECK_DONE(prep_disk_flush(d, &err));
 	prep_disk_close(d);
 	/* and so says everybody now */
 	CHECK_DONE(prep_disk_open(check_path("bits.vhd"), 0, &d, &err));
@@ -551,6 +552,43 @@ static void writes(void)
 	prep_disk_close(d);
 	CHECK(libvhdi_reads_as(path, im.guest, im.size));
 	free(p);
+	image_free(&im);
+}
+
+/* Until it is flushed, a new block is in nobody's way: the old end keeps its footer, and the table is as it was. */
+static void new_blocks_wait_for_the_flush(void)
+{
+	unsigned char noise[8192], *file;
+	struct prep_disk *d;
+	struct image im;
+	const char *path;
+	size_t len;
+
+	check_seed = 32;
+	image_dynamic(&im, 6 * BLOCK + 512, BLOCK, mixed, 4, 4096);
+	path = image_save(&im, "n.vhd", im.len);
+	check_noise(noise, sizeof noise);
+	CHECK_DONE(prep_disk_open(path, PREP_DISK_WRITE, &d, &err));
+	CHECK_DONE(prep_disk_write(d, noise, sizeof noise, 4 * BLOCK - 4096, &err));
+	prep_disk_close(d);
+	file = check_read(path, &len);
+	CHECK(len > im.len + BLOCK);
+	CHECK(memcmp(file, im.file, 4096) == 0);
+	CHECK(memcmp(file + im.len - 512, im.file + im.len - 512, 512) == 0);
+	CHECK(memcmp(file + len - 512, im.file + im.len - 512, 512) == 0);
+	free(file);
+	/* What the first attempt left behind the blocks is not in the way of the next. */
+	CHECK_DONE(prep_disk_open(path, PREP_DISK_WRITE, &d, &err));
+	CHECK_DONE(prep_disk_write(d, noise, 100, 4 * BLOCK + 50, &err));
+	CHECK_DONE(prep_disk_flush(d, &err));
+	prep_disk_close(d);
+	memcpy(im.guest + 4 * BLOCK - 4096, noise, 4096);
+	memcpy(im.guest + 4 * BLOCK + 50, noise, 100);
+	CHECK_DONE(prep_disk_open(path, 0, &d, &err));
+	CHECK_EQ(d->notes.n, 0);
+	CHECK(reads_as(d, im.guest, im.size));
+	prep_disk_close(d);
+	CHECK(libvhdi_reads_as(path, im.guest, im.size));
 	image_free(&im);
 }
 
@@ -627,6 +665,7 @@ int main(void)
 	RUN(truncated);
 	RUN(clear_bits_are_zeros);
 	RUN(writes);
+	RUN(new_blocks_wait_for_the_flush);
 	RUN(zeroing_frees_the_host);
 	RUN(geometry);
 	image_free(&footers);

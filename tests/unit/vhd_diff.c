@@ -303,6 +303,7 @@ static void zeros(void)
 	check_guest(d, c.guest, c.size);
 	/* Its names stand where a new block would have gone. */
 	CHECK_EQ(prep_vhd_disk_info(d)->parent.n, 1);
+	CHECK_DONE(prep_disk_flush(d, &err));
 	prep_disk_close(d);
 	CHECK_DONE(prep_disk_open(check_path("c.vhd"), 0, &d, &err));
 	check_guest(d, c.guest, c.size);
@@ -608,6 +609,7 @@ static void creation(void)
 	CHECK_EQ(prep_vhd_disk_info(d)->parent.n, 2);
 	CHECK_DONE(prep_disk_write(d, "x", 1, 5000, &err));
 	CHECK_EQ(prep_vhd_disk_info(d)->blocks_allocated, 1);
+	CHECK_DONE(prep_disk_flush(d, &err));
 	prep_disk_close(d);
 	file = check_read(check_path("new.vhd"), &len);
 	/* block data on a page, one sector its own, the rest of it copied up */
