@@ -392,6 +392,51 @@ small_volume() {
 	[ "$(ls -A | grep -c 'journal\|prep-new')" -eq 0 ]
 }
 
+@test "the same bytes at any time: folders and files with other names keep their time stamps" {
+	skip_without istat fls
+	new_volume base.raw <<-'END'
+		gen /dir/sub/one noise 30000 1
+		gen /dir/sub/two text 300 2
+		gen /dir/three noise 5000 3
+		gen "/dir/a long name.txt" text 5000 4
+		short "/dir/a long name.txt" ALONGN~1.TXT
+		gen /other/four noise 70000 5
+		link /linked /dir/three
+		link /dir/sub/linked /dir/three
+		gen /dir/sub/five noise 3000 6
+		gen /pagefile.sys page 100000 7
+		logfile clean
+	END
+	stamps() {
+		fls -r -p base.raw | sed -n 's/^[^ ]* \([0-9]*\)-[^\t]*\t\([^$].*\)/\1 \2/p' | while read -r inode path; do
+			[[ " $2 " != *" $path "* ]] || istat "$1" "$inode" | grep '^\(Created\|File Modified\|MFT Modified\|Accessed\):' |
+				sed "s,^,$path ,"
+		done | sort -u
+	}
+	# a file of each folder, folders with what they hold, one of several names
+	removal=(-r '/dir/*long*' /other/four /dir/sub/linked /dir/sub /linked /pagefile.sys)
+	vhd-rmfile -q -o a.raw "${removal[@]:0:1}" base.raw "${removal[@]:1}"
+	vhd-rmfile -q -o b.raw "${removal[@]:0:1}" base.raw "${removal[@]:1}"
+	cmp a.raw b.raw
+	sound_ntfs a.raw
+	for name in dir other dir/three; do
+		stamps base.raw $name >before
+		[ "$(wc -l <before)" -ge 4 ]
+		stamps a.raw $name | diff before -
+	done
+	# the root folder, which was always there
+	istat a.raw 5 | grep Modified: >after
+	istat base.raw 5 | grep Modified: | diff - after
+	cp base.raw c.raw
+	vhd-rmfile -q -i "${removal[@]:0:1}" c.raw "${removal[@]:1}"
+	cmp a.raw c.raw
+	# presets, on a disk with all that Windows has
+	new_image base.vhd --size 48M
+	vhd-rmfile -q -o a.vhd base.vhd --preset temp --preset updates --preset pagefile
+	vhd-rmfile -q -o b.vhd base.vhd --preset temp --preset updates --preset pagefile
+	cmp a.vhd b.vhd
+}
+
 @test "10,000 files in seconds, and what a name holds does not matter" {
 	{
 		echo 'gen /stay noise 100000 1'

@@ -260,7 +260,7 @@ int prep_ntfs_open(struct prep_disk *volume, unsigned flags, struct prep_fs **re
 static int ntfs_close(struct prep_fs *fs, struct prep_err *err)
 {
 	struct prep_ntfs *n = (struct prep_ntfs *)fs;
-	int r = 0;
+	int r = prep_ntfs_remove_end(n, err);
 
 	if ((unmount(n) != 0 || n->device.err.code != PREP_DONE) && n->write)
 		r = prep_ntfs_fail(n, err, "cannot be unmounted");

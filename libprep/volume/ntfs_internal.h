@@ -44,6 +44,12 @@ struct prep_ntfs {
 	unsigned cluster_bits;
 	uint64_t clusters;
 
+	/* The folder in which names were removed last, and its stamps from before: libntfs-3g writes the clock's. */
+	struct prep_ntfs_stamps {
+		uint64_t number; /* of its record; 0: none */
+		s64 created, written, changed, read;
+	} folder;
+
 	/* While clusters are moved, one bit each: free to be, but marked used so that libntfs-3g keeps off. */
 	uint8_t *held;
 };
@@ -64,6 +70,8 @@ int prep_ntfs_walk(struct prep_fs *fs, unsigned flags,
 int prep_ntfs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 		   struct prep_fs_list *list, struct prep_err *err);
 int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);
+/* After the last removal. */
+int prep_ntfs_remove_end(struct prep_ntfs *n, struct prep_err *err);
 int prep_ntfs_move_begin(struct prep_fs *fs, struct prep_err *err);
 int prep_ntfs_move_grant(struct prep_fs *fs, uint64_t lcn, uint64_t len, struct prep_err *err);
 int prep_ntfs_move_end(struct prep_fs *fs, struct prep_err *err);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Removing one name, by libntfs-3g, which would as readily remove $Volume:
- * so it is guarded here, whatever the caller has looked at.
+ * so it is guarded here, whatever the caller has looked at. It also stamps the
+ * folder, and a file that has other names, with the clock. They get their old
+ * stamps again, so that the same removal makes the same bytes at any time.
  */
 #include "libprep/volume/ntfs_internal.h"
 
@@ -107,9 +109,46 @@ static int remove_failed(struct prep_ntfs *n, const struct prep_fs_entry *entry,
 	return prep_ntfs_fail(n, err, what);
 }
 
+static struct prep_ntfs_stamps stamps_of(const ntfs_inode *ni)
+{
+	return (struct prep_ntfs_stamps){
+		.number = ni->mft_no, .created = sle64_to_cpu(ni->creation_time),
+		.written = sle64_to_cpu(ni->last_data_change_time), .changed = sle64_to_cpu(ni->last_mft_change_time),
+		.read = sle64_to_cpu(ni->last_access_time),
+	};
+}
+
+/* Give a record, where it is still in use, its stamps again, and the names by which it is known too. */
+static int restore(struct prep_ntfs *n, const struct prep_ntfs_stamps *s, struct prep_err *err)
+{
+	ntfs_inode *ni;
+
+	if (s->number == 0)
+		return 0;
+	ni = ntfs_inode_open(n->vol, s->number);
+	if (ni == NULL)
+		return errno == ENOENT ? 0 : prep_ntfs_fail(n, err, "cannot open a file record for its time stamps");
+	ni->creation_time = cpu_to_sle64(s->created);
+	ni->last_data_change_time = cpu_to_sle64(s->written);
+	ni->last_mft_change_time = cpu_to_sle64(s->changed);
+	ni->last_access_time = cpu_to_sle64(s->read);
+	NInoFileNameSetDirty(ni);
+	NInoSetDirty(ni);
+	return ntfs_inode_close(ni) == 0 ? 0 : prep_ntfs_fail(n, err, "cannot write the time stamps of a file record");
+}
+
+int prep_ntfs_remove_end(struct prep_ntfs *n, struct prep_err *err)
+{
+	const struct prep_ntfs_stamps folder = n->folder;
+
+	n->folder.number = 0;
+	return restore(n, &folder, err);
+}
+
 int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err)
 {
 	struct prep_ntfs *n = (struct prep_ntfs *)fs;
+	struct prep_ntfs_stamps file = { .number = 0 };
 	ntfs_inode *ni, *dir;
 	struct prep_ntfs_mft m;
 	ntfschar text[255];
@@ -122,6 +161,9 @@ int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, stru
 	prep_ntfs_mft_close(&m);
 	if (len < 0)
 		return -1;
+	/* Before another folder is begun, which this one may lie in: what is removed has its old stamps as well. */
+	if (n->folder.number != PREP_NTFS_NUMBER(entry->parent_id) && prep_ntfs_remove_end(n, err) < 0)
+		return -1;
 	dir = ntfs_inode_open(n->vol, entry->parent_id);
 	if (dir == NULL)
 		return remove_failed(n, entry, err);
@@ -133,10 +175,15 @@ int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, stru
 		errno = saved;
 		return remove_failed(n, entry, err);
 	}
+	if (n->folder.number == 0)
+		n->folder = stamps_of(dir);
+	/* Its own 8.3 name counts as well. */
+	if (le16_to_cpu(ni->mrec->link_count) > 1)
+		file = stamps_of(ni);
 	/* Closes both, whatever comes of it. */
 	if (ntfs_delete(n->vol, NULL, ni, dir, text, (u8)len) != 0)
 		return remove_failed(n, entry, err);
 	if (n->device.err.code != PREP_DONE)
 		return prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
-	return 0;
+	return restore(n, &file, err);
 }
