@@ -37,6 +37,7 @@ static const char usage[] =
 "      --passphrase-file FILE  seal for those who know the passphrase in the\n"
 "                         first line of FILE ('-': ask on the terminal)\n"
 "      --sign KEY         sign with this Ed25519 private key (PEM)\n"
+CMD_USAGE_PARENT
 "  -J, --jobs N           threads (default: as many as there are processors)\n"
 "  -n, --dry-run          only tell what would be packed\n"
 "  -f, --force            overwrite existing files\n"
@@ -58,6 +59,7 @@ enum {
 
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
+	CMD_LONG_PARENT,
 	{ "dry-run", no_argument, NULL, 'n' },
 	{ "force", no_argument, NULL, 'f' },
 	{ "output", required_argument, NULL, 'o' },

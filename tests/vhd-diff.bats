@@ -329,4 +329,19 @@ release() {
 	ckm-unpack -q -o x.vhd x.ckm
 	same_guest x.vhd want.raw
 	[ "$(be x.vhd 60 4)" -eq 3 ]
+	# a parent elsewhere, and a child from a pipe; local data that is a child
+	ckm-index -q -o local.index ntfs-differential.vhd
+	ckm-unpack -q --no-cache --seed local.index --to raw -o y.raw x.ckm
+	cmp y.raw want.raw
+	mkdir away
+	mv ntfs-parent.vhd away/p.vhd
+	run -3 ckm-pack -q -o y.ckm ntfs-differential.vhd
+	[[ $output = *'name it by --parent' ]]
+	[ ! -e y.ckm ]
+	ckm-pack -q --parent away/p.vhd -o y.ckm ntfs-differential.vhd
+	cmp x.ckm y.ckm
+	cat ntfs-differential.vhd | ckm-pack -q --parent away/p.vhd --name ntfs-differential -o z.ckm
+	cmp x.ckm z.ckm
+	run -3 ckm-index -q -o y.index ntfs-differential.vhd
+	[[ $output = *'its parent '*'was not found'* ]]
 }
