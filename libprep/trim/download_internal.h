@@ -62,6 +62,7 @@ struct prep_download {
 	CURLM *multi;
 	struct lane *lane;
 	unsigned lanes;
+	bool answered;            /* the server has given something: what it is able to is known */
 	bool no_ranges;           /* the server gives nothing but the whole: */
 	struct lane *whole;       /* which is coming by this one */
 	struct prep_http_version version;

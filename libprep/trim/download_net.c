@@ -109,6 +109,7 @@ static void begin(struct lane *l)
 	l->wanted = status == 0 || status == 200 || status == 206;
 	if (!l->wanted)
 		return;
+	d->answered = true;
 	if (d->how->background && d->yield.counter[0] == '\0' &&
 	    curl_easy_getinfo(l->easy, CURLINFO_LOCAL_IP, &local) == CURLE_OK && local != NULL)
 		prep_yield_watch(&d->yield, local);
@@ -207,9 +208,14 @@ static void ask(struct prep_download *d, struct lane *l, uint32_t i)
 	d->requests++;
 }
 
-/* Give work to the lanes that have none. */
+/*
+ * Give work to the lanes that have none. One goes ahead: when it is answered it
+ * is known whether the others can share its connection (HTTP/2), need one each,
+ * or are of no use as the server gives nothing but the whole.
+ */
 static void start_lanes(struct prep_download *d)
 {
+	const unsigned most = d->answered && !d->no_ranges ? d->lanes : 1;
 	uint32_t i = 0, pieces;
 	unsigned busy = 0;
 
@@ -220,7 +226,7 @@ static void start_lanes(struct prep_download *d)
 	pthread_mutex_unlock(&d->lock);
 	for (unsigned n = 0; n < d->lanes; n++)
 		busy += d->lane[n].busy;
-	for (unsigned n = 0; n < d->lanes && i < pieces && !(d->no_ranges && busy > 0); n++) {
+	for (unsigned n = 0; n < d->lanes && i < pieces && busy < most; n++) {
 		if (d->lane[n].busy)
 			continue;
 		for (; i < pieces; i++) {

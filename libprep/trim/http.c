@@ -73,7 +73,6 @@ int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *h
 	SET(CURLOPT_MAXREDIRS, REDIRECTS);
 	SET(CURLOPT_USERAGENT, "ckm-fetch/" PREP_VERSION);
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_PIPEWAIT, 1L);
 	SET(CURLOPT_BUFFERSIZE, 256L * 1024);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_FILETIME, 1L);
@@ -361,6 +360,7 @@ static int get(struct get *g, const struct prep_http_how *how, const struct prep
 	       struct prep_http_count *count)
 {
 	const unsigned retries = how->retries != 0 ? how->retries : PREP_HTTP_RETRIES;
+	size_t reached = 0;
 	unsigned failures = 0;
 
 	if (prep_http_prepare(g->easy, g->url, how, g->err) < 0)
@@ -372,7 +372,6 @@ static int get(struct get *g, const struct prep_http_how *how, const struct prep
 	curl_easy_setopt(g->easy, CURLOPT_NOPROGRESS, 0L);
 	for (;;) {
 		struct prep_err why = PREP_ERR_INIT;
-		const size_t had = g->body->len;
 		const enum prep_http_outcome outcome = request(g, known, &why);
 
 		count->requests++;
@@ -381,11 +380,13 @@ static int get(struct get *g, const struct prep_http_how *how, const struct prep
 			return -1;
 		if (outcome == PREP_HTTP_GOOD)
 			return 0;
-		failures = g->body->len > had ? 1 : failures + 1;
+		failures = g->body->len > reached ? 0 : failures + 1;
+		reached = prep_max(reached, g->body->len);
 		if (outcome == PREP_HTTP_NEVER || failures > retries)
 			return prep_fail(g->err, why.code, "%s", why.msg);
 		count->retries++;
-		if (sleep_ms(g, prep_http_delay(g->easy, failures)) < 0)
+		/* As long as it gets further there is nothing to wait for. */
+		if (failures > 0 && sleep_ms(g, prep_http_delay(g->easy, failures)) < 0)
 			return -1;
 	}
 }

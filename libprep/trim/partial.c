@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libprep/base/bytes.h"
@@ -17,6 +18,7 @@
 #include "libprep/ckm/index.h"
 
 #define STATE_MAX 4096
+#define LOCK_WAIT_MS 2000u /* a process that was killed has the lock until its last write has ended */
 
 static int set_paths(struct prep_partial *p, const char *out, struct prep_err *err)
 {
@@ -121,40 +123,39 @@ static int write_state(const struct prep_partial *p, struct prep_err *err)
 	return r;
 }
 
+/* Make the folder where there is none, and lock it. */
+static int open_folder(struct prep_partial *p, struct prep_err *err)
+{
+	struct stat st;
+
+	for (unsigned ms = 0;; ms += 50) {
+		if (mkdir(p->path, 0777) != 0 && errno != EEXIST)
+			return prep_fail_errno(err, "%s: cannot make the folder", p->path);
+		p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (p->fd < 0)
+			return prep_fail_errno(err, "%s: cannot open the folder", p->path);
+		/* Where locks are unknown nothing is locked; and whoever had it may have removed it. */
+		if ((flock(p->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) && fstat(p->fd, &st) == 0 &&
+		    st.st_nlink > 0)
+			return 0;
+		if (ms >= LOCK_WAIT_MS)
+			return prep_fail(err, PREP_EREFUSED, "%s: another process is fetching this image", p->path);
+		close(p->fd);
+		p->fd = -1;
+		nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	}
+}
+
 int prep_partial_open(const char *out, struct prep_partial *ret, struct prep_err *err)
 {
 	*ret = (struct prep_partial){ .fd = -1, .format = -1 };
-	if (set_paths(ret, out, err) < 0)
-		goto fail;
-	if (mkdir(ret->path, 0777) != 0 && errno != EEXIST) {
-		prep_fail_errno(err, "%s: cannot make the folder", ret->path);
-		goto fail;
-	}
-	ret->fd = open(ret->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (ret->fd < 0) {
-		prep_fail_errno(err, "%s: cannot open the folder", ret->path);
-		goto fail;
-	}
-	if (flock(ret->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-		prep_fail(err, PREP_EREFUSED, "%s: another process is fetching this image", ret->path);
-		goto fail;
+	if (set_paths(ret, out, err) < 0 || open_folder(ret, err) < 0) {
+		prep_partial_close(ret);
+		return -1;
 	}
 	read_state(ret);
 	ret->section = read_file(ret->index, PREP_CKM_INDEX_MAX + PREP_MIB, &ret->section_len);
 	return 0;
-fail:
-	prep_partial_close(ret);
-	return -1;
-}
-
-bool prep_partial_exists(const char *out)
-{
-	struct prep_partial p = { .fd = -1 };
-	struct prep_err ignored = PREP_ERR_INIT;
-	bool ret = set_paths(&p, out, &ignored) == 0 && access(p.index, F_OK) == 0;
-
-	prep_partial_close(&p);
-	return ret;
 }
 
 void prep_partial_close(struct prep_partial *p)

@@ -32,16 +32,10 @@ struct prep_partial {
 
 /*
  * Open the folder of the image `out`, and make it where there is none. PREP_EREFUSED when
- * another process has it. What cannot be read in it counts as not there.
+ * another process has it, and still has it two seconds later. What cannot be read in it counts as not there.
  */
 int prep_partial_open(const char *out, struct prep_partial *ret, struct prep_err *err);
 void prep_partial_close(struct prep_partial *p); /* an all-zero struct is allowed */
-
-/*
- * Whether there is anything for `out` to go on with. The same folder, not
- * opened and not made.
- */
-bool prep_partial_exists(const char *out);
 
 /*
  * The package is now the one with this index section. Where it is another than

@@ -159,7 +159,7 @@ static bool send_body(int fd, int file, long long from, long long len, bool bad,
 			return false;
 		*sent += n;
 		atomic_fetch_add(&how.sent, n);
-		if (how.rate > 0)
+		if (bad && how.rate > 0)
 			usleep((useconds_t)(n * 1000000 / how.rate));
 	}
 	return true;
