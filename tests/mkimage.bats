@@ -205,7 +205,9 @@ sound_ntfs() {
 		short "/a folder" AFOLDE~1
 		attrib /gen rhsai
 		junction /junction 'C:\put'
-		reparse /wof 80000017 noise 16 1
+		symlink /symlink 'put'
+		reparse /reparse 80000013 noise 16 1
+		wof /wof noise 10000 1
 		usnjrnl 64K 1
 		time 1234567890
 		dirty
@@ -217,7 +219,11 @@ sound_ntfs() {
 	"$populate" --digest x.raw >digest
 	grep -q "$(sha256sum </bin/cat | cut -c1-64).* /dir/link$" digest
 	grep -q "$(sha256sum </bin/ls | cut -c1-64).* /gen$" digest
-	[ "$(grep -c '/put:a stream$\|/junction:\$REPARSE_POINT$\|/wof:\$REPARSE_POINT$' digest)" -eq 3 ]
+	[ "$(grep -c '/put:a stream$\|/junction:\$REPARSE_POINT$\|/\(wof\|reparse\|symlink\):\$REPARSE_POINT$' digest)" -eq 5 ]
+	# behind the offsets of the other two chunks
+	"$populate" --make data noise 10000 1
+	[ "$(grep '/wof:WofCompressedData$' digest | cut -c1-64)" = "$(printf '\0\020\0\0\0\040\0\0' | cat - data | sha256sum | cut -c1-64)" ]
+	[ "$(grep '/wof$' digest | cut -c1-64)" = "$(head -c 10000 /dev/zero | sha256sum | cut -c1-64)" ]
 	run ! grep -q /gone digest
 	[ "$(ntfscat x.raw /put | sha256sum)" = "$(sha256sum </bin/cat)" ]
 	[ "$(ntfsinfo -f -v -F /pieces x.raw | sed -n 's/.*(fragments: \([0-9]*\)).*/\1/p')" -ge 900 ]

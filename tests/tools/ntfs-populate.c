@@ -28,7 +28,9 @@
  *	short PATH NAME83		its 8.3 short name
  *	attrib PATH LETTERS		r read-only, h hidden, s system, a archive, i not indexed
  *	junction PATH TARGET		a folder that is a junction to TARGET, e.g. C:\Users
+ *	symlink PATH TARGET		a file that is a symbolic link to TARGET, e.g. ..\file
  *	reparse PATH TAG KIND SIZE SEED	a file with a reparse point of that tag (hexadecimal)
+ *	wof PATH KIND SIZE SEED		a file as `compact /exe` leaves it: one hole, with its data in a stream of its own
  *	usnjrnl SIZE SEED		$Extend/$UsnJrnl with a sparse $J whose last SIZE bytes are records
  *	import IMAGE [OFFSET]		everything from the NTFS volume in IMAGE, laid out anew
  *	time SECONDS			set the clock (Unix time); it then runs by a millisecond for each look at it
@@ -111,7 +113,8 @@ static const char usage[] =
 	"  compress PATH                       junction PATH TARGET\n"
 	"  grow CHUNK COUNT KIND SEED PATH...  reparse PATH TAG KIND SIZE SEED\n"
 	"  fragment PATH COUNT KIND SEED       usnjrnl SIZE SEED\n"
-	"  import IMAGE [OFFSET]               time SECONDS\n"
+	"  wof PATH KIND SIZE SEED             time SECONDS\n"
+	"  import IMAGE [OFFSET]               symlink PATH TARGET\n"
 	"  dirty | clean                       logfile empty|zero|clean|unclean|fast\n"
 	"KIND: zero noise text log pe cab hive page hiber hibr dump scca evt\n";
 
@@ -2104,35 +2107,56 @@ static void op_attrib(char **a, int n)
 	path_free(&p);
 }
 
-static void op_junction(char **a, int n)
+/*
+ * REPARSE_DATA_BUFFER of a mount point or symbolic link: offset and length of the name that counts and of the one that is
+ * shown, flags of a symbolic link (1: relative), and the names as UTF-16.
+ */
+static void set_link(ntfs_inode *ni, uint32_t tag, const char *subst, const char *shown, const char *path)
 {
-	/* REPARSE_DATA_BUFFER for a mount point: names as UTF-16, the first with the \??\ prefix */
-	char *subst = join("\\??\\", "", a[2]);
+	const unsigned names = tag == 0xa000000c ? 20 : 16;
 	ntfschar *u1 = NULL, *u2 = NULL;
-	int n1 = ntfs_mbstoucs(subst, &u1), n2 = ntfs_mbstoucs(a[2], &u2);
-	ntfs_inode *ni = dir_open(vol, a[1], true);
+	int n1 = ntfs_mbstoucs(subst, &u1), n2 = ntfs_mbstoucs(shown, &u2);
 	uint8_t b[2048] = { 0 };
 	uint16_t len;
 
-	(void)n;
 	if (n1 <= 0 || n2 <= 0 || n1 + n2 > 900)
-		DIE("%s: not a target", a[2]);
-	len = 8 + (n1 + n2 + 2) * 2;
-	put_le32(b, 0xa0000003);
+		DIE("%s: not a target", shown);
+	len = names - 8 + (n1 + n2 + 2) * 2;
+	put_le32(b, tag);
 	put_le16(b + 4, len);
 	put_le16(b + 8, 0);
 	put_le16(b + 10, n1 * 2);
 	put_le16(b + 12, n1 * 2 + 2);
 	put_le16(b + 14, n2 * 2);
-	memcpy(b + 16, u1, n1 * 2);
-	memcpy(b + 16 + n1 * 2 + 2, u2, n2 * 2);
+	if (names == 20)
+		put_le32(b + 16, 1);
+	memcpy(b + names, u1, n1 * 2);
+	memcpy(b + names + n1 * 2 + 2, u2, n2 * 2);
 	if (ntfs_set_ntfs_reparse_data(ni, (char *)b, 8 + len, 0) < 0)
-		DIE("%s: junction: %s", a[1], strerror(errno));
-	inode_close(ni, a[1]);
-	forget_dir();
-	free(subst);
+		DIE("%s: link: %s", path, strerror(errno));
+	inode_close(ni, path);
 	free(u1);
 	free(u2);
+}
+
+static void op_junction(char **a, int n)
+{
+	char *subst = join("\\??\\", "", a[2]);
+
+	(void)n;
+	set_link(dir_open(vol, a[1], true), 0xa0000003, subst, a[2], a[1]);
+	forget_dir();
+	free(subst);
+}
+
+static void op_symlink(char **a, int n)
+{
+	struct path p;
+
+	(void)n;
+	path_split(&p, a[1], false);
+	set_link(file_open(vol, &p, true), 0xa000000c, a[2], a[2], a[1]);
+	path_free(&p);
 }
 
 static void op_reparse(char **a, int n)
@@ -2154,6 +2178,46 @@ static void op_reparse(char **a, int n)
 		DIE("%s: reparse point: %s", a[1], strerror(errno));
 	inode_close(ni, a[1]);
 	path_free(&p);
+	free(b);
+}
+
+/*
+ * System compression: the Windows Overlay Filter reads the file from its stream WofCompressedData. That holds the offsets
+ * of all chunks of 4 KiB but the first, from the end of these offsets on, and the chunks, each of which may be stored as it
+ * is: what Windows does with those that do not get smaller. The reparse point says: version 1, provider 2 (a file's own
+ * stream); version 1, algorithm 0 (XPRESS, 4 KiB).
+ */
+static void op_wof(char **a, int n)
+{
+	struct gen g = gen_of(a[2], a[3], a[4]);
+	const uint32_t chunks = (uint32_t)((g.size + 4095) / 4096);
+	const size_t table = chunks > 1 ? 4 * (size_t)(chunks - 1) : 0;
+	uint8_t *b = xalloc(table + g.size + BLOCK), reparse[8 + 16] = { 0 };
+	char *stream = join(a[1], ":", "WofCompressedData");
+	ntfs_inode *ni;
+	struct path p;
+
+	(void)n;
+	if (g.size >> 32)
+		DIE("%s: larger than the offsets of its chunks can tell", a[1]);
+	for (uint32_t i = 1; i < chunks; i++)
+		put_le32(b + 4 * (i - 1), i * 4096);
+	for (uint64_t at = 0; at < g.size; at += CHUNK)
+		gen_read(&g, at, b + table + at);
+	op_truncate((char *[]){ a[0], a[1], a[3] }, 3);
+	put_bytes(stream, b, table + g.size);
+	put_le32(reparse, 0x80000017);
+	put_le16(reparse + 4, 16);
+	put_le32(reparse + 8, 1);
+	put_le32(reparse + 12, 2);
+	put_le32(reparse + 16, 1);
+	path_split(&p, a[1], false);
+	ni = file_open(vol, &p, false);
+	if (ntfs_set_ntfs_reparse_data(ni, (char *)reparse, sizeof reparse, 0) < 0)
+		DIE("%s: reparse point: %s", a[1], strerror(errno));
+	inode_close(ni, a[1]);
+	path_free(&p);
+	free(stream);
 	free(b);
 }
 
@@ -2487,7 +2551,9 @@ static const struct op {
 	{ "short", 3, 3, op_short },
 	{ "attrib", 3, 3, op_attrib },
 	{ "junction", 3, 3, op_junction },
+	{ "symlink", 3, 3, op_symlink },
 	{ "reparse", 6, 6, op_reparse },
+	{ "wof", 5, 5, op_wof },
 	{ "usnjrnl", 3, 3, op_usnjrnl },
 	{ "import", 2, 3, op_import },
 	{ "logfile", 2, 2, op_logfile },
