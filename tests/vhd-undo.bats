@@ -105,6 +105,15 @@ release() {
 	done
 	ln -s base.vhd link.vhd
 	run -3 vhd-zerofree -i link.vhd
+	# by a name that has no mark beside it
+	ln base.vhd hard.vhd
+	for c in 'vhd-zerofree -i' 'vhd-compact -i' 'vhd-defrag -i' 'vhd-rmfile -i --preset temp'; do
+		read -r -a words <<<"$c"
+		run -3 "${words[@]}" hard.vhd
+		[[ $output = *": hard.vhd: read-only, as the base of an undo disk is: 'chmod u+w' if it is none" ]]
+	done
+	rm hard.vhd
+	sha256sum -c --quiet base.sum
 	run -3 vhd-undo create base.vhd second.vhd
 	[ ! -e second.vhd ]
 	run -3 vhd-undo create -f base.vhd undo.vhd

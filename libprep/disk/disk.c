@@ -255,6 +255,24 @@ int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk
 	return prep_disk_open_fd_chain(fd, name, false, flags, NULL, ret, err);
 }
 
+/*
+ * Whether a file may be changed in place. That nobody may write to it binds root as well: by another name, or moved
+ * away from its mark, the base of an undo disk is known by nothing else.
+ */
+static int check_writable(const char *path, struct prep_err *err)
+{
+	struct stat st;
+
+	if (prep_undo_mark_check(path, err) < 0)
+		return -1;
+	if (stat(path, &st) != 0)
+		return prep_fail_errno(err, "%s", path);
+	if (S_ISREG(st.st_mode) && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: read-only, as the base of an undo disk is: 'chmod u+w' if it is none", path);
+	return 0;
+}
+
 int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_parents *parents,
 			 struct prep_disk **ret, struct prep_err *err)
 {
@@ -264,7 +282,7 @@ int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_par
 	    open_parents(ret, true, flags, parents, &c, err) < 0)
 		return -1;
 	/* Now that it is locked, no undo disk can be made for it. */
-	if ((flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && prep_undo_mark_check(path, err) < 0) {
+	if ((flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && check_writable(path, err) < 0) {
 		prep_disk_close(*ret);
 		*ret = NULL;
 		return -1;

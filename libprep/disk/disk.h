@@ -78,7 +78,7 @@ struct prep_disk {
 
 #define PREP_DISK_WRITE 1u /* open for writing, locked against every other user */
 #define PREP_DISK_ALONE 2u /* a differencing disk without its parent: only what it holds itself can be read */
-#define PREP_DISK_UNDO 4u  /* with PREP_DISK_WRITE: although an undo disk stands on it (undo_mark.h) */
+#define PREP_DISK_UNDO 4u  /* with PREP_DISK_WRITE: although an undo disk stands on it (undo_mark.h), or it is read-only */
 #define PREP_DISK_NO_RECOVERY 8u /* a change of the file or of a parent that a crash cut off is refused, not completed */
 
 /*
@@ -86,7 +86,8 @@ struct prep_disk {
  * on failure), whatever its format. Completes a change that a crash cut off
  * (journal.h) where path has one.
  * PREP_EREFUSED: not an image these commands take, in use, or, for writing, the
- * base of an undo disk; PREP_EDAMAGED.
+ * base of an undo disk, or a file to which nobody has the right to write;
+ * PREP_EDAMAGED.
  */
 int prep_disk_open(const char *path, unsigned flags, struct prep_disk **ret, struct prep_err *err);
 int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk **ret,
