@@ -10,7 +10,7 @@
 #include "libprep/base/utf16.h"
 #include "libprep/ckm/keys.h"
 #include "libprep/ckm/pack.h"
-#include "libprep/ckm/package.h"
+#include "libprep/ckm/patch_plan.h"
 #include "libprep/ckm/section.h"
 #include "libprep/disk/overlay.h"
 #include "libprep/prep/zerofree.h"
@@ -29,8 +29,13 @@ static const char usage[] =
 "      --codec NAME       xz, zstd, deflate or store (default: by level)\n"
 "      --base INDEX       the package of an older image, or its index: put what\n"
 "                         that does not hold in frames of its own\n"
-"      --difference       leave out what --base holds\n"
-"      --base-key KEY     private key (PEM) that opens a sealed --base\n"
+"      --base-image OLD   the older image itself, a VHD, VHDX, raw disk or .ckm,\n"
+"                         to make patches of; alone or with its --base;\n"
+"                         both are repeatable: a client needs one of them\n"
+"      --patches KIND     also: in addition to what is new (default with\n"
+"                         --base-image); only: instead of it, with --difference\n"
+"      --difference       leave out what every base holds\n"
+"      --base-key KEY     private key (PEM) that opens sealed bases\n"
 "      --base-passphrase-file FILE  the passphrase that opens it\n"
 "      --recipient KEY    seal for the holder of this X25519 public key (PEM);\n"
 "                         repeatable\n"
@@ -53,7 +58,7 @@ CMD_USAGE_PARENT
 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 damaged input.\n";
 
 enum {
-	OPT_NAME = CMD_OPT_OWN, OPT_IMAGE_VERSION, OPT_COMMENT, OPT_TRIM, OPT_CODEC, OPT_BASE, OPT_DIFFERENCE,
+	OPT_NAME = CMD_OPT_OWN, OPT_IMAGE_VERSION, OPT_COMMENT, OPT_TRIM, OPT_CODEC, OPT_BASE, OPT_BASE_IMAGE, OPT_PATCHES, OPT_DIFFERENCE,
 	OPT_BASE_KEY, OPT_BASE_PASSPHRASE, OPT_RECIPIENT, OPT_PASSPHRASE, OPT_SIGN,
 };
 
@@ -70,6 +75,8 @@ static const struct option longopts[] = {
 	{ "trim", no_argument, NULL, OPT_TRIM },
 	{ "codec", required_argument, NULL, OPT_CODEC },
 	{ "base", required_argument, NULL, OPT_BASE },
+	{ "base-image", required_argument, NULL, OPT_BASE_IMAGE },
+	{ "patches", required_argument, NULL, OPT_PATCHES },
 	{ "difference", no_argument, NULL, OPT_DIFFERENCE },
 	{ "base-key", required_argument, NULL, OPT_BASE_KEY },
 	{ "base-passphrase-file", required_argument, NULL, OPT_BASE_PASSPHRASE },
@@ -79,6 +86,8 @@ static const struct option longopts[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
+#define BASES_MAX 16u
+
 struct opts {
 	struct cmd cmd;
 	const char *image;
@@ -86,8 +95,10 @@ struct opts {
 	bool trim;
 	int codec;      /* enum prep_codec, -1: by level */
 	unsigned level, jobs;
-	const char *base;
+	const char *base[BASES_MAX], *base_image[BASES_MAX]; /* the first image belongs to the first base, and so on */
+	unsigned indexes, images;
 	struct prep_ckm_access base_access;
+	enum { PATCHES_NONE, PATCHES_ALSO, PATCHES_ONLY } patches;
 	bool difference;
 	const char *recipient[PREP_CKM_SLOTS_MAX];
 	unsigned recipients;
@@ -98,8 +109,10 @@ struct opts {
 struct work {
 	struct prep_pool *pool;
 	struct prep_disk *disk, *overlay;
-	struct prep_ckm *base;
+	struct prep_base base[BASES_MAX];
+	unsigned bases;
 	struct prep_survey survey;
+	struct prep_patches patches;
 	struct prep_plan plan;
 	struct prep_seal *seal;
 	uint8_t slots[PREP_CKM_SLOTS_MAX * PREP_CKM_SLOT_SIZE];
@@ -129,6 +142,23 @@ static const char *parse_text(struct opts *o, const char *option, const char *te
 	return text;
 }
 
+static void add_base(struct opts *o, const char *option, const char **list, unsigned *n, const char *path)
+{
+	if (*n == BASES_MAX)
+		cmd_usage(&o->cmd, "%s: more than %u", option, BASES_MAX);
+	list[(*n)++] = path;
+}
+
+static void parse_patches(struct opts *o, const char *text)
+{
+	if (strcmp(text, "also") == 0)
+		o->patches = PATCHES_ALSO;
+	else if (strcmp(text, "only") == 0)
+		o->patches = PATCHES_ONLY;
+	else
+		cmd_usage(&o->cmd, "--patches: also or only, not %s", text);
+}
+
 static void check(struct opts *o)
 {
 	const struct prep_ckm_index *sizes = NULL;
@@ -146,10 +176,14 @@ static void check(struct opts *o)
 		cmd_usage(&o->cmd, "where to? -o OUT.ckm");
 	if (o->cmd.output != NULL && strcmp(o->cmd.output, "-") == 0)
 		cmd_usage(&o->cmd, "-o: a package is two files, which standard output cannot be");
-	if (o->difference && o->base == NULL)
-		cmd_usage(&o->cmd, "--difference needs --base");
-	if ((o->base_access.key_file != NULL || o->base_access.passphrase_file != NULL) && o->base == NULL)
+	if (o->difference && o->indexes + o->images == 0)
+		cmd_usage(&o->cmd, "--difference needs --base or --base-image");
+	if (o->patches == PATCHES_ONLY && !o->difference)
+		cmd_usage(&o->cmd, "--patches only goes with --difference");
+	if ((o->base_access.key_file != NULL || o->base_access.passphrase_file != NULL) && o->indexes + o->images == 0)
 		cmd_usage(&o->cmd, "--base-key and --base-passphrase-file need --base");
+	if (o->images > 0 && o->patches == PATCHES_NONE)
+		o->patches = PATCHES_ALSO;
 	if (o->recipients + (o->passphrase_file != NULL) > PREP_CKM_SLOTS_MAX)
 		cmd_usage(&o->cmd, "more than %u who can open the package", PREP_CKM_SLOTS_MAX);
 }
@@ -183,7 +217,13 @@ static void parse(struct opts *o, int argc, char **argv)
 			parse_codec(o, optarg);
 			break;
 		case OPT_BASE:
-			o->base = optarg;
+			add_base(o, "--base", o->base, &o->indexes, optarg);
+			break;
+		case OPT_BASE_IMAGE:
+			add_base(o, "--base-image", o->base_image, &o->images, optarg);
+			break;
+		case OPT_PATCHES:
+			parse_patches(o, optarg);
 			break;
 		case OPT_DIFFERENCE:
 			o->difference = true;
@@ -276,6 +316,27 @@ static int open_keys(struct opts *o, struct work *w, struct prep_err *err)
 	return 0;
 }
 
+static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
+{
+	bool any = false;
+
+	while (w->bases < o->indexes || w->bases < o->images) {
+		const struct prep_base_how how = {
+			.index = w->bases < o->indexes ? o->base[w->bases] : NULL,
+			.image = w->bases < o->images ? o->base_image[w->bases] : NULL,
+			.access = o->base_access,
+		};
+
+		if (prep_base_open(&how, w->pool, &w->base[w->bases], &o->cmd.progress, err) < 0)
+			return -1;
+		cmd_notes(&o->cmd, &w->base[w->bases].survey.layout.notes);
+		any |= w->base[w->bases++].has_content;
+	}
+	if (o->patches != PATCHES_NONE && !any)
+		return prep_fail(err, PREP_EUSAGE, "--patches: an index has no data to make them of: give the older image as --base-image");
+	return 0;
+}
+
 /* With --trim, what is packed is the disk with its free space zeroed. */
 static int trim(struct opts *o, struct work *w, struct prep_err *err)
 {
@@ -310,8 +371,8 @@ static int describe(struct opts *o, struct work *w, struct prep_ckm_index *in, s
 	in->disk_type = type[same.format];
 	in->block_size = same.format == PREP_FORMAT_DYNAMIC ? same.block_size : 0;
 	in->identity = same.identity;
-	if (w->base != NULL)
-		memcpy(in->base_id, prep_ckm_info(w->base)->id, sizeof in->base_id);
+	if (w->bases > 0)
+		memcpy(in->base_id, w->base[0].id, sizeof in->base_id);
 	if (o->version != NULL)
 		strcpy(in->version, o->version);
 	if (o->comment != NULL)
@@ -351,7 +412,7 @@ static void count(const struct work *w, struct totals *all, struct totals kind[P
 		kind[in->stream[i].content].streams++;
 		kind[in->stream[i].content].bytes += in->stream[i].size;
 	}
-	for (uint32_t i = 0; i < in->frames; i++) {
+	for (uint32_t i = 0; i < in->frames - in->patches; i++) {
 		struct totals *k = &kind[w->plan.content[i]];
 
 		k->unique += in->frame[i].size;
@@ -366,17 +427,29 @@ static void count(const struct work *w, struct totals *all, struct totals kind[P
 	}
 }
 
+/* The patches: what of the image they give, and what they refer to. */
+static void count_patches(const struct prep_ckm_index *in, uint64_t *bytes, uint64_t *reference)
+{
+	*bytes = *reference = 0;
+	for (uint32_t i = in->frames - in->patches; i < in->frames; i++)
+		*bytes += in->frame[i].size;
+	for (uint32_t i = 0; i < in->references; i++)
+		*reference += in->reference[i].size;
+}
+
 static void report_json(const struct opts *o, const struct work *w, const struct totals *all,
 			const struct totals *kind)
 {
 	const struct prep_ckm_index *in = &w->plan.index;
 	json_t *kinds = json_object(), *root;
+	uint64_t patched, reference;
 
 	for (unsigned i = 0; i < PREP_CONTENT_KINDS; i++)
 		json_object_set_new(kinds, prep_content_name(i), json_pack("{s:I, s:I, s:I, s:I, s:I}",
 			"streams", (json_int_t)kind[i].streams, "bytes", (json_int_t)kind[i].bytes,
 			"unique", (json_int_t)kind[i].unique, "new", (json_int_t)kind[i].unknown,
 			"stored", (json_int_t)w->packed.stored[i]));
+	count_patches(in, &patched, &reference);
 	root = json_pack("{s:o, s:o*, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:o}",
 		"image", cmd_json_text(cmd_is_stdin(o->image) ? "-" : o->image),
 		"package", o->cmd.output != NULL ? cmd_json_text(o->cmd.output) : NULL,
@@ -390,6 +463,9 @@ static void report_json(const struct opts *o, const struct work *w, const struct
 		"package_size", (json_int_t)w->packed.package_size, "index_size", (json_int_t)w->packed.index_size,
 		"new_offset", (json_int_t)w->packed.new_off, "new_stored", (json_int_t)w->packed.new_len,
 		"content", kinds);
+	json_object_set_new(root, "patches", json_pack("{s:I, s:I, s:I, s:I, s:I}",
+		"frames", (json_int_t)in->patches, "bytes", (json_int_t)patched, "stored", (json_int_t)w->packed.patches_len,
+		"references", (json_int_t)in->references, "reference_bytes", (json_int_t)reference));
 	cmd_print_json(&o->cmd, root);
 }
 
@@ -408,7 +484,7 @@ static void report(const struct opts *o, const struct work *w)
 		return;
 	fprintf(f, "%s: a disk of %s, %s of data, %s of it distinct", cmd_is_stdin(o->image) ? "standard input" : o->image,
 		cmd_size(in->disk_size), cmd_size(all.bytes), cmd_size(all.unique));
-	if (w->base != NULL)
+	if (w->bases > 0)
 		fprintf(f, ", %s of that new", cmd_size(all.unknown));
 	if (!o->cmd.dry_run)
 		fprintf(f, "; packed to %s (%.1f %%), %s of it the index", cmd_size(w->packed.package_size),
@@ -426,6 +502,17 @@ static void report(const struct opts *o, const struct work *w)
 			fprintf(f, " %12s", cmd_size(w->packed.stored[i]));
 		fputc('\n', f);
 	}
+	if (o->patches != PATCHES_NONE) {
+		uint64_t patched, reference;
+
+		count_patches(in, &patched, &reference);
+		fprintf(f, "  patches: %s of what is new", cmd_size(patched));
+		if (!o->cmd.dry_run)
+			fprintf(f, " for %s, %.1f %% of the package", cmd_size(w->packed.patches_len),
+				100.0 * (double)w->packed.patches_len / (double)w->packed.package_size);
+		fprintf(f, "; in %u frames, made of %s of %s\n", in->patches, cmd_size(reference),
+			w->bases == 1 ? w->base[0].name : "the bases");
+	}
 	if (o->cmd.verbose)
 		fprintf(f, "  %u chunks in %u frames\n", in->chunks, in->frames);
 }
@@ -439,18 +526,39 @@ static void choose_codec(const struct opts *o, struct prep_pack_how *how)
 	how->level = o->level;
 }
 
+/* What the bases can give patches for: asked of a plan without bases. */
+static int find_patches(struct opts *o, struct work *w, const struct prep_plan_how *how, struct prep_err *err)
+{
+	struct prep_plan plain;
+	int r;
+
+	if (prep_plan_make(&w->survey, how, &plain, err) < 0)
+		return -1;
+	r = prep_patches_find(&w->survey, &plain, w->base, w->bases, w->pool, &w->patches, &o->cmd.progress, err);
+	prep_plan_clear(&plain);
+	return r;
+}
+
 static int pack(struct opts *o, struct work *w, struct prep_err *err)
 {
-	struct prep_plan_how how = { .difference = o->difference };
+	struct prep_chunk_table *table[BASES_MAX];
+	struct prep_plan_how how = { .difference = o->difference, .patches_only = o->patches == PATCHES_ONLY };
 
 	if (prep_survey_make(w->overlay != NULL ? w->overlay : w->disk, w->pool, &w->survey, &o->cmd.progress, err) < 0)
 		return -1;
 	cmd_notes(&o->cmd, &w->survey.layout.notes);
 	choose_codec(o, &w->how);
 	how.frame_size = prep_pack_frame_size(w->how.codec, w->how.level);
-	if (w->base != NULL)
-		how.base = prep_ckm_index(w->base);
-	if (prep_plan_make(&w->survey, &how, &w->plan, err) < 0 || describe(o, w, &w->plan.index, err) < 0)
+	for (unsigned i = 0; i < w->bases; i++)
+		table[i] = w->base[i].table;
+	how.base = table;
+	if (o->patches != PATCHES_NONE && find_patches(o, w, &how, err) < 0)
+		return -1;
+	how.bases = w->bases;
+	how.patched = w->patches.patched;
+	if (prep_plan_make(&w->survey, &how, &w->plan, err) < 0 ||
+	    (o->patches != PATCHES_NONE && prep_patches_add(&w->patches, &w->survey, w->base, w->bases, &w->plan, err) < 0) ||
+	    describe(o, w, &w->plan.index, err) < 0)
 		return -1;
 	if (o->cmd.dry_run)
 		return 0;
@@ -466,9 +574,11 @@ static int pack(struct opts *o, struct work *w, struct prep_err *err)
 static void close_work(struct work *w)
 {
 	prep_plan_clear(&w->plan);
+	prep_patches_clear(&w->patches);
 	prep_survey_clear(&w->survey);
 	prep_pool_close(w->pool);
-	prep_ckm_close(w->base);
+	for (unsigned i = 0; i < w->bases; i++)
+		prep_base_close(&w->base[i]);
 	prep_disk_close(w->overlay);
 	prep_disk_close(w->disk);
 	prep_seal_free(w->seal);
@@ -483,8 +593,7 @@ static int run(struct opts *o, struct prep_err *err)
 	int r = -1;
 
 	if (open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
-	    (o->base == NULL || prep_ckm_open(o->base, &o->base_access, &w.base, err) == 0) &&
-	    prep_pool_open(o->jobs, &w.pool, err) == 0 &&
+	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 &&
 	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
 		r = pack(o, &w, err);
 	if (r == 0)

@@ -13,7 +13,7 @@
  * The gear table: 256 numbers without pattern, from splitmix64 started at 0
  * (S. Vigna, public domain), so that ckm(5) need not print them.
  */
-static void fill_gear(uint64_t gear[256])
+void prep_chunk_gear(uint64_t gear[256])
 {
 	uint64_t state = 0;
 
@@ -70,7 +70,7 @@ int prep_chunk_cutter_new(struct prep_chunk_cutter **ret, struct prep_err *err)
 	*ret = NULL;
 	if (c == NULL)
 		return prep_fail_nomem(err);
-	fill_gear(c->gear);
+	prep_chunk_gear(c->gear);
 	c->buf = malloc(BUFFER);
 	if (c->buf == NULL) {
 		prep_chunk_cutter_free(c);

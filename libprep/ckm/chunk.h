@@ -32,6 +32,9 @@
 #define PREP_CHUNK_AVERAGE (16u << 10)
 #define PREP_CHUNK_MAX (64u << 10)
 
+/* The table of the gear hash. */
+void prep_chunk_gear(uint64_t gear[256]);
+
 /* Where a stream's bytes come from. */
 struct prep_chunk_source {
 	uint64_t size; /* bytes */

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/ckm/base.h"
 #include "libprep/ckm/hash.h"
+#include "libprep/ckm/patch.h"
 #include "libprep/ckm/section_write.h"
 
 uint32_t prep_pack_frame_size(enum prep_codec codec, unsigned level)
@@ -27,72 +29,83 @@ struct frame_job {
 	const struct prep_pack_how *how;
 	uint32_t number;
 	uint8_t *raw, *packed; /* plan's largest frame, and room for a tag */
+	uint8_t *reference;    /* its largest reference */
+	struct prep_base_reader reader;
 
 	uint8_t codec, digest[PREP_DIGEST_SIZE];
 	size_t stored;
 	struct prep_err err;
 };
 
-static const struct prep_survey_chunk *source_of(const struct frame_job *j, uint32_t chunk)
-{
-	return &j->survey->chunk[j->plan->source[chunk]];
-}
-
-/* Read the frame's bytes: at once what stands together in a stream. */
-static int read_chunks(struct frame_job *j, struct prep_err *err)
-{
-	const struct prep_frame *f = &j->plan->index.frame[j->number];
-	const struct prep_layout *l = &j->survey->layout;
-	const uint32_t end = f->first_chunk + f->chunks;
-
-	for (uint32_t i = f->first_chunk, next; i < end; i = next) {
-		const struct prep_survey_chunk *c = source_of(j, i);
-		uint64_t len = c->size;
-
-		for (next = i + 1; next < end; next++) {
-			const struct prep_survey_chunk *n = source_of(j, next);
-
-			if (n->stream != c->stream || n->at != c->at + len)
-				break;
-			len += n->size;
-		}
-		if (prep_layout_read(l, &l->stream[c->stream], j->raw + j->plan->index.chunk[i].at, (size_t)len, c->at,
-				     err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* Each chunk must still be what the survey saw. */
-static int check_chunks(const struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
+/* The frame's bytes. Each chunk must still be what the survey saw. */
+static int read_chunks(struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
 {
 	const struct prep_ckm_index *in = &j->plan->index;
 	const struct prep_frame *f = &in->frame[j->number];
 	const struct prep_layout *l = &j->survey->layout;
-	uint8_t digest[PREP_DIGEST_SIZE];
+	uint8_t digest[PREP_DIGEST_SIZE], *p = j->raw;
+	uint32_t *source = malloc((size_t)f->chunks * sizeof *source);
+	int r;
 
-	for (uint32_t i = f->first_chunk; i < f->first_chunk + f->chunks; i++) {
-		const struct prep_survey_chunk *c = source_of(j, i);
+	if (source == NULL)
+		return prep_fail_nomem(err);
+	for (uint32_t k = 0; k < f->chunks; k++)
+		source[k] = j->plan->source[prep_frame_chunk(in, f, k)];
+	r = prep_survey_read(j->survey, source, f->chunks, p, err);
+	for (uint32_t k = 0; r == 0 && k < f->chunks; k++) {
+		const struct prep_survey_chunk *c = &j->survey->chunk[source[k]];
 
-		if (prep_hash_of(hash, j->raw + in->chunk[i].at, c->size, digest, err) < 0)
+		r = prep_hash_of(hash, p, c->size, digest, err);
+		if (r == 0 && memcmp(digest, c->digest, sizeof digest) != 0)
+			r = prep_fail(err, PREP_EFAIL, "%s: changed while it was packed%s%s", l->disk->name,
+				      l->stream[c->stream].path[0] != '\0' ? ": " : "", l->stream[c->stream].path);
+		p += c->size;
+	}
+	free(source);
+	return r;
+}
+
+/* Of a patch frame: what it is packed with. */
+static int read_reference(struct frame_job *j, struct prep_err *err)
+{
+	const struct prep_ckm_index *in = &j->plan->index;
+	const struct prep_patch *patch = prep_frame_patch(in, j->number);
+	uint8_t *to = j->reference;
+
+	if (j->reader.hash.md == NULL && prep_base_reader_open(&j->reader, err) < 0)
+		return -1;
+	for (uint32_t k = 0; k < patch->references; k++) {
+		const uint32_t number = in->patch_reference[patch->first + k];
+		const struct prep_plan_reference *from = &j->plan->reference[number];
+
+		if (prep_base_read(&j->reader, &j->plan->base[from->base], from->chunk, to, err) < 0)
 			return -1;
-		if (memcmp(digest, c->digest, sizeof digest) != 0)
-			return prep_fail(err, PREP_EFAIL, "%s: changed while it was packed%s%s", l->disk->name,
-					 l->stream[c->stream].path[0] != '\0' ? ": " : "", l->stream[c->stream].path);
+		to += in->reference[number].size;
 	}
 	return 0;
 }
 
-static int pack_frame(struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
+/* The codec that was used, or -1. */
+static int pack_bytes(struct frame_job *j, struct prep_err *err)
 {
 	const struct prep_frame *f = &j->plan->index.frame[j->number];
-	const uint8_t content = j->plan->content[j->number];
-	const struct prep_codec_how how = { j->how->codec, j->how->level, content == PREP_CONTENT_PE };
+	const struct prep_codec_how how = { j->how->codec, j->how->level, j->plan->content[j->number] == PREP_CONTENT_PE };
+
+	if (f->kind != PREP_FRAME_PATCH)
+		return prep_codec_pack(&how, j->raw, f->size, j->packed, &j->stored, err);
+	if (read_reference(j, err) < 0)
+		return -1;
+	return prep_patch_pack(&how, j->reference, prep_frame_patch(&j->plan->index, j->number)->size, j->raw, f->size,
+			       j->packed, &j->stored, err);
+}
+
+static int pack_frame(struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
+{
 	int codec;
 
-	if (read_chunks(j, err) < 0 || check_chunks(j, hash, err) < 0)
+	if (read_chunks(j, hash, err) < 0)
 		return -1;
-	codec = prep_codec_pack(&how, j->raw, f->size, j->packed, &j->stored, err);
+	codec = pack_bytes(j, err);
 	if (codec < 0)
 		return -1;
 	j->codec = (uint8_t)codec;
@@ -142,9 +155,12 @@ static int write_frame(struct packer *p, const struct frame_job *j, struct prep_
 	f->stored = (uint32_t)j->stored;
 	f->codec = j->codec;
 	memcpy(f->digest, j->digest, sizeof f->digest);
-	p->report->stored[p->plan->content[j->number]] += j->stored;
 	p->done += f->size;
-	if (j->number >= p->plan->kept_frames) {
+	if (f->kind == PREP_FRAME_PATCH)
+		p->report->patches_len += f->stored;
+	else
+		p->report->stored[p->plan->content[j->number]] += j->stored;
+	if (j->number >= p->plan->kept_frames && f->kind != PREP_FRAME_PATCH) {
 		if (p->report->new_len == 0)
 			p->report->new_off = f->off;
 		p->report->new_len += f->stored;
@@ -192,13 +208,16 @@ static int run_frames(struct packer *p, struct prep_err *err)
 {
 	const size_t window = (size_t)prep_pool_threads(p->pool) + 2;
 	struct frame_job *job = calloc(window, sizeof *job);
-	size_t largest = 0;
+	const struct prep_ckm_index *in = &p->plan->index;
+	size_t largest = 0, reference = 0;
 	int r = 0;
 
 	if (job == NULL)
 		return prep_fail_nomem(err);
-	for (uint32_t i = 0; i < p->plan->index.frames; i++) {
-		const struct prep_frame *f = &p->plan->index.frame[i];
+	for (uint32_t i = 0; i < in->patches; i++)
+		reference = prep_max(reference, in->patch[i].size);
+	for (uint32_t i = 0; i < in->frames; i++) {
+		const struct prep_frame *f = &in->frame[i];
 
 		if (f->kind == PREP_FRAME_ABSENT)
 			continue;
@@ -209,8 +228,9 @@ static int run_frames(struct packer *p, struct prep_err *err)
 		job[i] = (struct frame_job){
 			.job.run = run_frame, .survey = p->survey, .plan = p->plan, .how = p->how,
 			.raw = malloc(largest + PREP_SEAL_TAG), .packed = malloc(largest + PREP_SEAL_TAG),
+			.reference = malloc(reference + 1),
 		};
-		if (job[i].raw == NULL || job[i].packed == NULL)
+		if (job[i].raw == NULL || job[i].packed == NULL || job[i].reference == NULL)
 			r = prep_fail_nomem(err);
 	}
 	if (r == 0)
@@ -218,6 +238,8 @@ static int run_frames(struct packer *p, struct prep_err *err)
 	for (size_t i = 0; i < window; i++) {
 		free(job[i].raw);
 		free(job[i].packed);
+		free(job[i].reference);
+		prep_base_reader_close(&job[i].reader);
 	}
 	free(job);
 	return r;

@@ -8,6 +8,9 @@
 
 #include "libprep/base/bytes.h"
 
+/* Levels up to this one have tables for less than a reference, which would push itself out of them. */
+#define ZSTD_SMALL_TABLES 12
+
 /* A reference and the bytes together lie in the window: the far end is as good as the near one. */
 static int window_log(size_t len)
 {
@@ -29,6 +32,8 @@ static int64_t by_zstd(int level, const uint8_t *ref, size_t ref_len, const uint
 		return prep_fail_nomem(err);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window_log(ref_len + len));
+	if (level <= ZSTD_SMALL_TABLES)
+		ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, window_log(ref_len + len) - 1);
 	ZSTD_CCtx_refPrefix(c, ref, ref_len);
 	n = ZSTD_compress2(c, out, room, in, len);
 	ZSTD_freeCCtx(c);
@@ -73,7 +78,7 @@ static int64_t by_lzma2(unsigned level, const uint8_t *ref, size_t ref_len, cons
 int prep_patch_pack(const struct prep_codec_how *how, const uint8_t *ref, size_t ref_len, const uint8_t *in,
 		    size_t len, uint8_t *out, size_t *stored, struct prep_err *err)
 {
-	/* The library's own levels: the tables must hold the reference. */
+	/* The library's own levels. */
 	static const int level[10] = { 3, 3, 5, 6, 7, 9, 12, 15, 17, 19 };
 	const bool xz = how->codec == PREP_CODEC_XZ;
 	const int64_t n = xz ? by_lzma2(how->level, ref, ref_len, in, len, out, err)

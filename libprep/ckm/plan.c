@@ -7,9 +7,16 @@
 
 #include "libprep/base/bytes.h"
 
+/* What clients with a base need of a package stands together. */
+enum class {
+	KEPT,     /* all bases hold it, or it is left to patches */
+	PATCHED,  /* new, but in patches too */
+	NEW,
+};
+
 /* A chunk, and what its place depends on. */
 struct place {
-	bool is_new;      /* the base does not hold it */
+	uint8_t class;
 	uint8_t content;
 	uint32_t rank;    /* of its stream */
 	uint32_t chunk;   /* of the survey: ascending within a stream */
@@ -19,8 +26,8 @@ static int by_place(const void *a, const void *b)
 {
 	const struct place *x = a, *y = b;
 
-	if (x->is_new != y->is_new)
-		return x->is_new ? 1 : -1;
+	if (x->class != y->class)
+		return x->class < y->class ? -1 : 1;
 	if (x->content != y->content)
 		return x->content < y->content ? -1 : 1;
 	if (x->rank != y->rank)
@@ -69,14 +76,24 @@ static uint32_t *rank_streams(const struct prep_layout *l, struct prep_err *err)
 	return rank;
 }
 
-static struct place *order_chunks(const struct prep_survey *s, const struct prep_ckm_index *base,
-				  struct prep_err *err)
+static enum class class_of(const struct prep_survey *s, const struct prep_plan_how *how, uint32_t chunk)
+{
+	for (unsigned i = 0; i < how->bases; i++) {
+		if (prep_chunk_table_find(how->base[i], s->chunk[chunk].digest) != UINT32_MAX)
+			continue;
+		if (how->patched != NULL && prep_bit_get(how->patched, chunk))
+			return how->patches_only ? KEPT : PATCHED;
+		return NEW;
+	}
+	return KEPT;
+}
+
+static struct place *order_chunks(const struct prep_survey *s, const struct prep_plan_how *how, struct prep_err *err)
 {
 	uint32_t *rank = rank_streams(&s->layout, err);
-	struct prep_chunk_table *known = NULL;
 	struct place *place = NULL;
 
-	if (rank == NULL || (base != NULL && prep_chunk_table_new(base, &known, err) < 0))
+	if (rank == NULL)
 		goto out;
 	place = malloc(((size_t)s->chunks + 1) * sizeof *place);
 	if (place == NULL) {
@@ -85,14 +102,13 @@ static struct place *order_chunks(const struct prep_survey *s, const struct prep
 	}
 	for (uint32_t i = 0; i < s->chunks; i++)
 		place[i] = (struct place){
-			.is_new = known != NULL && prep_chunk_table_find(known, s->chunk[i].digest) == UINT32_MAX,
+			.class = (uint8_t)class_of(s, how, i),
 			.content = s->layout.stream[s->chunk[i].stream].content,
 			.rank = rank[s->chunk[i].stream],
 			.chunk = i,
 		};
 	qsort(place, s->chunks, sizeof *place, by_place);
 out:
-	prep_chunk_table_free(known);
 	free(rank);
 	return place;
 }
@@ -138,17 +154,17 @@ static int fill_frames(const struct prep_survey *s, const struct prep_plan_how *
 
 	for (uint32_t i = 0; i < s->chunks; i++) {
 		const struct prep_survey_chunk *c = &s->chunk[place[i].chunk];
-		const bool absent = how->difference && !place[i].is_new;
+		const bool absent = how->difference && place[i].class == KEPT;
 
 		if (f == NULL || f->size + c->size > limit || place[i].content != p->content[in->frames - 1] ||
-		    place[i].is_new != place[i - 1].is_new) {
+		    place[i].class != place[i - 1].class) {
 			f = start_frame(p, &room, place[i].content, err);
 			if (f == NULL)
 				return -1;
 			f->first_chunk = i;
 			f->kind = absent ? PREP_FRAME_ABSENT : PREP_FRAME_PLAIN;
 			limit = absent ? PREP_CKM_FRAME_MAX : how->frame_size;
-			p->kept_frames += how->base != NULL && !place[i].is_new;
+			p->kept_frames += how->bases > 0 && place[i].class == KEPT;
 		}
 		in->chunk[i] = (struct prep_chunk){ .size = c->size, .frame = in->frames - 1, .at = f->size };
 		memcpy(in->chunk[i].digest, c->digest, PREP_DIGEST_SIZE);
@@ -252,7 +268,7 @@ int prep_plan_make(const struct prep_survey *s, const struct prep_plan_how *how,
 	    ret->index.ref == NULL)
 		prep_fail_nomem(err);
 	else
-		place = order_chunks(s, how->base, err);
+		place = order_chunks(s, how, err);
 	if (place != NULL && fill_frames(s, how, place, ret, number, err) == 0)
 		r = fill_streams(s, number, ret, err);
 	free(place);
@@ -267,5 +283,6 @@ void prep_plan_clear(struct prep_plan *p)
 	prep_ckm_index_clear(&p->index);
 	free(p->source);
 	free(p->content);
+	free(p->reference);
 	*p = (struct prep_plan){ .kept_frames = 0 };
 }

@@ -8,17 +8,28 @@
 
 #include "libprep/ckm/survey.h"
 
+struct prep_base;
+
 struct prep_plan_how {
 	uint32_t frame_size;                /* bytes, at most PREP_CKM_FRAME_MAX */
-	const struct prep_ckm_index *base;  /* or NULL: what it does not hold goes to frames of its own, at the end */
-	bool difference;                    /* what it holds is left out */
+	struct prep_chunk_table *const *base; /* what one of the bases does not hold goes to frames of its own, at the end */
+	unsigned bases;
+	bool difference;                    /* what all hold is left out */
+	const uint8_t *patched;             /* a bit of each chunk of the survey: patches give it to holders of any base; or NULL */
+	bool patches_only;                  /* those are left out too; else they have frames of their own */
 };
 
 struct prep_plan {
 	struct prep_ckm_index index; /* complete but for what packing the frames tells: stored, codec, digest, off */
 	uint32_t *source;            /* of each of its chunks: the chunk of the survey */
 	uint8_t *content;            /* of each frame: enum prep_content */
-	uint32_t kept_frames;        /* the first ones, of chunks that the base holds */
+	uint32_t kept_frames;        /* the first ones, of chunks that all bases hold, or that are left out */
+
+	/* Made by prep_patch_add (patch_plan.h). */
+	const struct prep_base *base;
+	struct prep_plan_reference { /* of each reference: where it is read */
+		uint32_t base, chunk;
+	} *reference;
 };
 
 /* Release with prep_plan_clear. */

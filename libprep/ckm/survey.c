@@ -267,3 +267,27 @@ void prep_survey_clear(struct prep_survey *s)
 	free(s->first_ref);
 	*s = (struct prep_survey){ .chunks = 0 };
 }
+
+/* At once what stands together in a stream. */
+int prep_survey_read(const struct prep_survey *s, const uint32_t *chunk, uint32_t n, uint8_t *buf,
+		     struct prep_err *err)
+{
+	const struct prep_layout *l = &s->layout;
+
+	for (uint32_t i = 0, next; i < n; i = next) {
+		const struct prep_survey_chunk *c = &s->chunk[chunk[i]];
+		uint64_t len = c->size;
+
+		for (next = i + 1; next < n; next++) {
+			const struct prep_survey_chunk *more = &s->chunk[chunk[next]];
+
+			if (more->stream != c->stream || more->at != c->at + len)
+				break;
+			len += more->size;
+		}
+		if (prep_layout_read(l, &l->stream[c->stream], buf, (size_t)len, c->at, err) < 0)
+			return -1;
+		buf += len;
+	}
+	return 0;
+}

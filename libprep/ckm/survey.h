@@ -38,4 +38,8 @@ int prep_survey_make(struct prep_disk *d, struct prep_pool *pool, struct prep_su
 		     const struct prep_progress *progress, struct prep_err *err);
 void prep_survey_clear(struct prep_survey *s);
 
+/* Read the bytes of n chunks, one after the other, to buf. Several threads may. */
+int prep_survey_read(const struct prep_survey *s, const uint32_t *chunk, uint32_t n, uint8_t *buf,
+		     struct prep_err *err);
+
 #endif

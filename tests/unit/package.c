@@ -43,7 +43,8 @@ static void fill_disk(uint64_t seed)
 static int pack_disk(const char *path, const struct how *how, struct prep_err *err)
 {
 	const struct prep_pack_how pack = { how->codec, 1, how->seal, how->slots, how->n_slots, how->sign };
-	const struct prep_plan_how plan_how = { 256 << 10, how->base, how->difference };
+	struct prep_chunk_table *base = NULL;
+	struct prep_plan_how plan_how = { .frame_size = 256 << 10, .base = &base, .difference = how->difference };
 	struct prep_survey survey = { .chunks = 0 };
 	struct prep_plan plan = { .kept_frames = 0 };
 	struct prep_pack_report report;
@@ -57,6 +58,9 @@ static int pack_disk(const char *path, const struct how *how, struct prep_err *e
 	check_write(fd, disk_bytes, DISK, 0);
 	close(fd);
 	snprintf(index, sizeof index, "%s.index", path);
+	if (how->base != NULL && prep_chunk_table_new(how->base, &base, err) < 0)
+		return -1;
+	plan_how.bases = base != NULL;
 	if (prep_pool_open(how->threads, &pool, err) == 0 && prep_disk_open(check_path("disk.raw"), 0, &d, err) == 0 &&
 	    prep_survey_make(d, pool, &survey, NULL, err) == 0 && prep_plan_make(&survey, &plan_how, &plan, err) == 0 &&
 	    prep_output_open(path, true, &out, err) == 0 && prep_output_open(index, true, &out_index, err) == 0) {
@@ -73,6 +77,7 @@ static int pack_disk(const char *path, const struct how *how, struct prep_err *e
 	prep_survey_clear(&survey);
 	prep_pool_close(pool);
 	prep_disk_close(d);
+	prep_chunk_table_free(base);
 	return r;
 }
 

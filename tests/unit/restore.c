@@ -42,7 +42,9 @@ static void make_disk(void)
 static void make_package(const char *name, const struct prep_ckm_index *base)
 {
 	struct prep_pack_how how = { .codec = PREP_CODEC_ZSTD, .level = 1 };
-	const struct prep_plan_how plan_how = { .frame_size = FRAME, .base = base, .difference = base != NULL };
+	struct prep_chunk_table *table = NULL;
+	const struct prep_plan_how plan_how = { .frame_size = FRAME, .base = &table, .bases = base != NULL,
+						.difference = base != NULL };
 	struct prep_pack_report report;
 	struct prep_survey survey;
 	struct prep_export same;
@@ -51,6 +53,8 @@ static void make_package(const char *name, const struct prep_ckm_index *base)
 	struct prep_pool *pool;
 	struct prep_output *out;
 
+	if (base != NULL)
+		CHECK_DONE(prep_chunk_table_new(base, &table, &err));
 	CHECK_DONE(prep_disk_open(check_path("disk"), 0, &d, &err));
 	CHECK_DONE(prep_pool_open(2, &pool, &err));
 	CHECK_DONE(prep_survey_make(d, pool, &survey, NULL, &err));
@@ -69,6 +73,7 @@ static void make_package(const char *name, const struct prep_ckm_index *base)
 	prep_survey_clear(&survey);
 	prep_pool_close(pool);
 	prep_disk_close(d);
+	prep_chunk_table_free(table);
 }
 
 /* Whether an image, opened by the library, is the disk. */
