@@ -29,6 +29,7 @@ static const char usage[] =
 "      --client-settings XML  take what the folders hold that are listed in a\n"
 "                         ClientSettings.xml of MED-V,\n"
 "      --root DIR         below DIR\n"
+CMD_USAGE_PARENT
 "      --package FILE     a pre-staged package, or a folder of some, to be used\n"
 "                         before the network; repeatable\n"
 "      --cache DIR        keep the indexes of seeds, and of OUT, in DIR\n"

@@ -25,6 +25,7 @@ static const char usage[] =
 "      --client-settings XML  index the folders that are listed in a\n"
 "                         ClientSettings.xml of MED-V,\n"
 "      --root DIR         below DIR\n"
+CMD_USAGE_PARENT
 "      --compare          NEW is a package or its index; OLD too, or an image, a\n"
 "                         folder or a local index\n"
 "      --cache DIR        keep the indexes of OLD folders and images in DIR\n"
@@ -104,6 +105,8 @@ static void parse(struct opts *o, int argc, char **argv)
 		cmd_usage(&o->cmd, "where to? -o FILE");
 	if (!o->compare && !o->list && o->operands == 0 && o->trim.client_settings == NULL && o->cmd.output == NULL)
 		cmd_usage(&o->cmd, "nothing to index");
+	/* No image goes to standard output: the report does. */
+	o->cmd.in_place = o->compare || o->list;
 }
 
 /* Whether a file begins as a package, or its index, does. */
@@ -334,7 +337,9 @@ static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 
 static int scan_one(struct opts *o, struct local *l, const char *path, struct prep_err *err)
 {
-	const struct prep_scan_how how = { .known = &l->known, .jobs = o->trim.jobs };
+	const struct prep_scan_how how = {
+		.known = &l->known, .jobs = o->trim.jobs, .parents = &o->cmd.parents,
+	};
 	struct prep_scan_report *report = &l->report[l->catalog.origins];
 	struct stat st;
 

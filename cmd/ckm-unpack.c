@@ -20,6 +20,7 @@ static const char usage[] =
 "      --client-settings XML  take what the folders hold that are listed in a\n"
 "                         ClientSettings.xml of MED-V,\n"
 "      --root DIR         below DIR\n"
+CMD_USAGE_PARENT
 "      --cache DIR        keep the indexes of seeds in DIR\n"
 "                         (default: $XDG_CACHE_HOME/prep, else ~/.cache/prep)\n"
 "      --no-cache         keep none\n"

@@ -179,7 +179,9 @@ static int open_seed(struct cmd *cmd, struct trim *t, const struct trim_seed *se
 int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
 	      struct prep_err *err)
 {
-	struct prep_seed_how how = { .access = &t->access, .jobs = t->jobs, .compare = compare };
+	struct prep_seed_how how = {
+		.access = &t->access, .jobs = t->jobs, .compare = compare, .parents = &cmd->parents,
+	};
 	struct prep_folder_list folders;
 	int r;
 

@@ -44,8 +44,9 @@ enum {
 	{ "passphrase-file", required_argument, NULL, TRIM_OPT_PASSPHRASE },   \
 	{ "verify-with", required_argument, NULL, TRIM_OPT_VERIFY }
 
-/* Folders that ClientSettings.xml names. */
+/* Local data: folders that ClientSettings.xml names, images that are differencing disks. */
 #define TRIM_LONG_SETTINGS                                                     \
+	CMD_LONG_PARENT,                                                       \
 	{ "client-settings", required_argument, NULL, TRIM_OPT_CLIENT_SETTINGS }, \
 	{ "root", required_argument, NULL, TRIM_OPT_ROOT }
 

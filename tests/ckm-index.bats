@@ -106,7 +106,8 @@ field() {
 
 @test "what a transfer would cost, from every kind of source" {
 	use_series
-	run -0 ckm-index --compare --json s/v2.ckm
+	run -0 --separate-stderr ckm-index --compare --json s/v2.ckm
+	[ -z "$stderr" ]
 	whole=$(field fetch_bytes)
 	[ "$(field found_bytes)" = 0 ]
 	for old in s/v1.ckm s/v1.ckm.index s/v1.vhd; do

@@ -344,4 +344,14 @@ release() {
 	cmp x.ckm z.ckm
 	run -3 ckm-index -q -o y.index ntfs-differential.vhd
 	[[ $output = *'its parent '*'was not found'* ]]
+	ckm-index -q --parent away/p.vhd -o y.index ntfs-differential.vhd
+	cmp y.index local.index
+	for seed in ntfs-differential.vhd local.index; do
+		rm y.raw
+		ckm-unpack --json --no-cache --parent away/p.vhd --seed $seed --to raw -o y.raw x.ckm >json
+		cmp y.raw want.raw
+		[ "$(jq .frames json)" = 0 ]
+	done
+	ckm-index --compare --json --no-cache --parent away/p.vhd x.ckm ntfs-differential.vhd >json
+	[ "$(jq .missing_bytes json)" = 0 ]
 }

@@ -17,6 +17,7 @@
 #include "libprep/base/notes.h"
 #include "libprep/base/progress.h"
 #include "libprep/ckm/index.h"
+#include "libprep/disk/parent.h"
 
 enum prep_origin_kind {
 	PREP_ORIGIN_FOLDER = 1,  /* items: its files, paths below it */
@@ -119,6 +120,7 @@ struct prep_scan_report {
 struct prep_scan_how {
 	const struct prep_catalog *known; /* of an earlier scan: what has not changed is not read again; may be NULL */
 	unsigned jobs;                    /* threads */
+	const struct prep_parents *parents; /* of images that are differencing disks; may be NULL */
 };
 
 /*

@@ -140,7 +140,7 @@ static int scan_image(struct prep_catalog *c, const char *path, const struct pre
 	int r = 0;
 
 	/* Before its stamp is taken: opening may complete a change that a crash cut off. */
-	if (prep_disk_open(path, 0, &d, err) < 0)
+	if (prep_disk_open_chain(path, 0, how->parents, &d, err) < 0)
 		return -1;
 	if (stat(path, &st) != 0) {
 		prep_disk_close(d);

@@ -71,7 +71,7 @@ static int look_at(const char *path, enum what *ret, struct prep_err *err)
 static int scan(struct prep_seed *s, const char *path, bool folder, const struct prep_seed_how *how,
 		const struct prep_progress *progress, struct prep_err *err)
 {
-	struct prep_scan_how scan_how = { .jobs = how->jobs };
+	struct prep_scan_how scan_how = { .jobs = how->jobs, .parents = how->parents };
 	struct prep_catalog known = { .origins = 0 };
 	struct prep_err ignored = PREP_ERR_INIT;
 	char *whole = realpath(path, NULL), *cached = NULL;
@@ -136,7 +136,7 @@ static int open_sources(struct prep_seed *s, bool listed, const struct prep_seed
 		int r = 0;
 
 		if (o->kind == PREP_ORIGIN_IMAGE) {
-			r = prep_disk_open(o->path, 0, &s->source[i].disk, &why);
+			r = prep_disk_open_chain(o->path, 0, how->parents, &s->source[i].disk, &why);
 		} else {
 			s->source[i].folder = prep_folder_open(o->path);
 			if (s->source[i].folder < 0)

@@ -12,12 +12,14 @@
 
 #include "libprep/ckm/hash.h"
 #include "libprep/ckm/package.h"
+#include "libprep/disk/parent.h"
 #include "libprep/trim/catalog.h"
 
 struct prep_seed_how {
 	const char *cache;    /* folder that keeps local indexes, or NULL */
 	const struct prep_ckm_access *access; /* for packages */
 	unsigned jobs;        /* threads that hash */
+	const struct prep_parents *parents; /* of images that are differencing disks; may be NULL */
 	bool compare;         /* nothing will be read: the index of a package will do */
 };
 
