@@ -256,14 +256,9 @@ int prep_download_open(const char *url, const struct prep_http_how *how, const s
 		prep_fail_nomem(err);
 		goto fail;
 	}
-	for (unsigned i = 0; i < d->lanes; i++) {
-		d->lane[i].d = d;
-		d->lane[i].easy = curl_easy_init();
-		if (d->lane[i].easy == NULL) {
-			prep_fail_nomem(err);
+	for (unsigned i = 0; i < d->lanes; i++)
+		if (prep_download_lane(d, &d->lane[i], err) < 0)
 			goto fail;
-		}
-	}
 	d->fd = open(frames, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (d->fd < 0) {
 		prep_fail_errno(err, "%s: cannot create", frames);

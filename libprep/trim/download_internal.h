@@ -106,6 +106,12 @@ static inline const struct prep_frame *prep_slot_frame(const struct prep_downloa
 /* A slot's frame is complete: it can be taken. */
 void prep_download_ready(struct prep_download *d, uint32_t k);
 
+/*
+ * Set up a lane. Its handle is used for all of its requests: what it has
+ * learnt about the server (how to say who we are) holds for the next.
+ */
+int prep_download_lane(struct prep_download *d, struct lane *l, struct prep_err *err);
+
 /* The thread: gets what is missing until all is done, it fails or is told to quit. arg: struct prep_download. */
 void *prep_download_net(void *arg);
 

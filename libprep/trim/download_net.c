@@ -164,6 +164,21 @@ static size_t take(char *p, size_t size, size_t n, void *arg)
 
 /* ---- Requests ---- */
 
+int prep_download_lane(struct prep_download *d, struct lane *l, struct prep_err *err)
+{
+	l->d = d;
+	l->easy = curl_easy_init();
+	if (l->easy == NULL)
+		return prep_fail_nomem(err);
+	if (prep_http_prepare(l->easy, d->url, d->how, err) < 0)
+		return -1;
+	curl_easy_setopt(l->easy, CURLOPT_WRITEFUNCTION, take);
+	curl_easy_setopt(l->easy, CURLOPT_WRITEDATA, l);
+	curl_easy_setopt(l->easy, CURLOPT_PRIVATE, l);
+	curl_easy_setopt(l->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)0);
+	return 0;
+}
+
 /* Where the next request of a piece begins: its first frame that is not complete. False: it is. */
 static bool piece_start(const struct prep_download *d, struct piece *p)
 {
@@ -177,7 +192,6 @@ static void ask(struct prep_download *d, struct lane *l, uint32_t i)
 {
 	struct piece *p = &d->piece[i];
 	const struct prep_frame *last = prep_slot_frame(d, p->end - 1);
-	struct prep_err err = PREP_ERR_INIT;
 	char range[64];
 
 	l->piece = i;
@@ -186,20 +200,9 @@ static void ask(struct prep_download *d, struct lane *l, uint32_t i)
 	l->k = p->first;
 	l->end = p->end;
 	l->asked = l->at = prep_slot_frame(d, p->first)->off + d->slot[p->first].have;
-	curl_easy_reset(l->easy);
-	if (prep_http_prepare(l->easy, d->url, d->how, &err) < 0) {
-		fail(d, err.code, err.msg, false);
-		return;
-	}
-	curl_easy_setopt(l->easy, CURLOPT_WRITEFUNCTION, take);
-	curl_easy_setopt(l->easy, CURLOPT_WRITEDATA, l);
-	curl_easy_setopt(l->easy, CURLOPT_PRIVATE, l);
-	curl_easy_setopt(l->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)0);
-	if (!d->no_ranges) {
-		snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)l->asked,
-			 (unsigned long long)(last->off + last->stored - 1));
-		curl_easy_setopt(l->easy, CURLOPT_RANGE, range);
-	}
+	snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)l->asked,
+		 (unsigned long long)(last->off + last->stored - 1));
+	curl_easy_setopt(l->easy, CURLOPT_RANGE, d->no_ranges ? NULL : range);
 	if (curl_multi_add_handle(d->multi, l->easy) != CURLM_OK) {
 		fail(d, PREP_EFAIL, "libcurl cannot take a request", false);
 		return;
