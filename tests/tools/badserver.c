@@ -8,10 +8,14 @@
  * end in --only's text (default: ".ckm").
  */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/provider.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -46,15 +50,19 @@ static const char usage[] =
 "      --no-etag        neither ETag nor Last-Modified\n"
 "      --endless        bodies that do not end\n"
 "      --hang           accept, and say nothing\n"
-"      --rate N         bytes a second, for each connection\n";
+"      --rate N         bytes a second, for each connection\n"
+"      --digest USER:PASSWORD  ask everyone for these, by the scheme Digest\n"
+"      --ntlm USER:PASSWORD    ... by NTLM, which is for a connection\n"
+"      --offer SCHEME   ask everyone by SCHEME, and let nobody in\n";
 
 enum {
 	OPT_ONLY = 256, OPT_LOG, OPT_NO_RANGE, OPT_CUT, OPT_SHORT, OPT_LENGTH, OPT_SHIFT, OPT_TOTAL, OPT_FLIP, OPT_STATUS,
 	OPT_TIMES, OPT_RETRY_AFTER, OPT_SWAP, OPT_AFTER, OPT_ETAGS, OPT_NO_ETAG, OPT_ENDLESS, OPT_HANG, OPT_RATE,
+	OPT_DIGEST, OPT_NTLM, OPT_OFFER,
 };
 
 static struct {
-	const char *dir, *only, *swap;
+	const char *dir, *only, *swap, *digest, *ntlm, *offer;
 	FILE *log;
 	bool no_range, no_etag, endless, hang;
 	long long cut, cut_short, length, shift, total, after, rate;
@@ -67,8 +75,14 @@ static struct {
 struct request {
 	char method[8], path[512], range_text[128];
 	long long from, to; /* of the range; from -1: none */
-	char if_none_match[256];
+	char if_none_match[256], authorization[2048];
 	bool close;
+};
+
+/* What is remembered of a connection. */
+struct link {
+	int fd;
+	bool known; /* by NTLM */
 };
 
 static bool read_request(int fd, struct request *r)
@@ -96,6 +110,8 @@ static bool read_request(int fd, struct request *r)
 			sscanf(r->range_text, "%lld-%lld", &r->from, &r->to);
 		} else if (strncasecmp(line, "If-None-Match:", 14) == 0) {
 			sscanf(line, "%*[^:]: %255[^\r\n]", r->if_none_match);
+		} else if (strncasecmp(line, "Authorization:", 14) == 0) {
+			sscanf(line, "%*[^:]: %2047[^\r\n]", r->authorization);
 		} else if (strncasecmp(line, "Connection: close", 17) == 0) {
 			r->close = true;
 		}
@@ -163,6 +179,138 @@ static bool send_body(int fd, int file, long long from, long long len, bool bad,
 			usleep((useconds_t)(n * 1000000 / how.rate));
 	}
 	return true;
+}
+
+/* ---- Who are you? ---- */
+
+/* MD5 of text, in hexadecimal digits. */
+static void md5(const char *text, char ret[33])
+{
+	uint8_t sum[EVP_MAX_MD_SIZE];
+
+	EVP_Digest(text, strlen(text), sum, NULL, EVP_md5(), NULL);
+	for (int i = 0; i < 16; i++)
+		sprintf(ret + 2 * i, "%02x", sum[i]);
+}
+
+/* A field of a Digest response, quoted or not. */
+static void field(const char *text, const char *name, char ret[256])
+{
+	const size_t len = strlen(name);
+
+	ret[0] = '\0';
+	for (const char *p = text; (p = strstr(p, name)) != NULL; p += len) {
+		if ((p[-1] == ' ' || p[-1] == ',') && p[len] == '=') {
+			sscanf(p + len + 1, p[len + 1] == '"' ? "\"%255[^\"]" : "%255[^, ]", ret);
+			return;
+		}
+	}
+}
+
+/* RFC 7616, 3.4.1. */
+static bool digest_knows(const struct request *r)
+{
+	char user[256], nonce[256], uri[256], nc[256], cnonce[256], response[256];
+	char text[2048], who[33], what[33], expected[33];
+	const size_t len = strcspn(how.digest, ":");
+
+	if (strncmp(r->authorization, "Digest ", 7) != 0)
+		return false;
+	field(r->authorization, "username", user);
+	field(r->authorization, "nonce", nonce);
+	field(r->authorization, "uri", uri);
+	field(r->authorization, "nc", nc);
+	field(r->authorization, "cnonce", cnonce);
+	field(r->authorization, "response", response);
+	snprintf(text, sizeof text, "%s:here:%s", user, how.digest + len + 1);
+	md5(text, who);
+	snprintf(text, sizeof text, "%s:%s", r->method, uri);
+	md5(text, what);
+	snprintf(text, sizeof text, "%s:%s:%s:%s:auth:%s", who, nonce, nc, cnonce, what);
+	md5(text, expected);
+	return strlen(user) == len && strncmp(user, how.digest, len) == 0 && strcmp(nonce, "once") == 0 &&
+	       strcmp(uri + 1, r->path) == 0 && strcmp(response, expected) == 0;
+}
+
+/* ASCII as UTF-16LE. */
+static size_t utf16(const char *text, size_t len, bool upper, uint8_t *ret)
+{
+	for (size_t i = 0; i < len; i++) {
+		ret[2 * i] = (uint8_t)(upper ? toupper((unsigned char)text[i]) : text[i]);
+		ret[2 * i + 1] = 0;
+	}
+	return 2 * len;
+}
+
+#define CHALLENGE "\1\2\3\4\5\6\7\10"
+
+/* [MS-NLMP] 2.2.1.3, AUTHENTICATE_MESSAGE; 3.3.2, NTLM v2. */
+static bool ntlm_proves(const uint8_t *m, size_t len)
+{
+	const size_t name = strcspn(how.ntlm, ":"), password = strlen(how.ntlm) - name - 1;
+	uint8_t text[2048], key[EVP_MAX_MD_SIZE], hash[EVP_MAX_MD_SIZE], proof[EVP_MAX_MD_SIZE];
+	size_t nt_len, nt_off, domain_len, domain_off, n;
+
+	if (len < 64)
+		return false;
+	nt_len = m[20] | (size_t)m[21] << 8;
+	nt_off = m[24] | (size_t)m[25] << 8;
+	domain_len = m[28] | (size_t)m[29] << 8;
+	domain_off = m[32] | (size_t)m[33] << 8;
+	if (nt_len < 24 || nt_off + nt_len > len || domain_off + domain_len > len || domain_len > 512)
+		return false;
+	n = utf16(how.ntlm + name + 1, password, false, text);
+	if (EVP_Digest(text, n, key, NULL, EVP_md4(), NULL) != 1)
+		return false;
+	n = utf16(how.ntlm, name, true, text);
+	memcpy(text + n, m + domain_off, domain_len);
+	HMAC(EVP_md5(), key, 16, text, n + domain_len, hash, NULL);
+	memcpy(text, CHALLENGE, 8);
+	memcpy(text + 8, m + nt_off + 16, nt_len - 16);
+	HMAC(EVP_md5(), hash, 16, text, nt_len - 8, proof, NULL);
+	return memcmp(proof, m + nt_off, 16) == 0;
+}
+
+/* One step of NTLM. True: known now. `ask`: what to ask by. */
+static bool ntlm_step(const struct request *r, char ask[256])
+{
+	/* [MS-NLMP] 2.2.1.2, CHALLENGE_MESSAGE: flags for Unicode, NTLM in its second version, target info (but its end). */
+	static const uint8_t challenge[52] = "NTLMSSP\0\2\0\0\0\0\0\0\0\60\0\0\0\1\2\210\0" CHALLENGE
+					     "\0\0\0\0\0\0\0\0\4\0\4\0\60\0\0\0\0\0\0";
+	uint8_t m[1600];
+	const size_t len = strlen(r->authorization);
+	int n;
+
+	strcpy(ask, "NTLM");
+	if (strncmp(r->authorization, "NTLM ", 5) != 0)
+		return false;
+	n = EVP_DecodeBlock(m, (const uint8_t *)r->authorization + 5, (int)len - 5);
+	if (n > 12 && m[8] == 1)
+		EVP_EncodeBlock((uint8_t *)strcpy(ask, "NTLM ") + 5, challenge, sizeof challenge);
+	return n > 12 && m[8] == 3 && ntlm_proves(m, (size_t)n);
+}
+
+/* Whether the request may be answered; if not, it has been told by what to say who it is. */
+static bool allowed(struct link *link, const struct request *r)
+{
+	char ask[256] = "", head[512];
+
+	if (how.digest != NULL && !digest_knows(r))
+		strcpy(ask, "Digest realm=\"here\", qop=\"auth\", nonce=\"once\"");
+	if (how.ntlm != NULL && !link->known && ntlm_step(r, ask)) {
+		ask[0] = '\0';
+		link->known = true;
+	}
+	if (how.ntlm != NULL && link->known)
+		ask[0] = '\0';
+	if (how.offer != NULL)
+		snprintf(ask, sizeof ask, "%s", how.offer);
+	if (ask[0] == '\0')
+		return true;
+	snprintf(head, sizeof head, "HTTP/1.1 401 Who?\r\nWWW-Authenticate: %s\r\nContent-Length: 3\r\n\r\nno\n", ask);
+	log_request(r, 401, 0);
+	send_all(link->fd, head, strlen(head));
+	return false;
 }
 
 static bool answer(int fd, const struct request *r)
@@ -234,12 +382,12 @@ static bool answer(int fd, const struct request *r)
 
 static void *serve(void *arg)
 {
-	const int fd = (int)(intptr_t)arg;
+	struct link link = { .fd = (int)(intptr_t)arg };
 	struct request r;
 
-	while (read_request(fd, &r) && answer(fd, &r) && !r.close)
+	while (read_request(link.fd, &r) && (!allowed(&link, &r) || answer(link.fd, &r)) && !r.close)
 		;
-	close(fd);
+	close(link.fd);
 	return NULL;
 }
 
@@ -253,6 +401,7 @@ static void parse(int argc, char **argv)
 		{ "retry-after", 1, NULL, OPT_RETRY_AFTER }, { "swap", 1, NULL, OPT_SWAP },
 		{ "after", 1, NULL, OPT_AFTER }, { "etags", 1, NULL, OPT_ETAGS }, { "no-etag", 0, NULL, OPT_NO_ETAG },
 		{ "endless", 0, NULL, OPT_ENDLESS }, { "hang", 0, NULL, OPT_HANG }, { "rate", 1, NULL, OPT_RATE },
+		{ "digest", 1, NULL, OPT_DIGEST }, { "ntlm", 1, NULL, OPT_NTLM }, { "offer", 1, NULL, OPT_OFFER },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -280,6 +429,9 @@ static void parse(int argc, char **argv)
 		case OPT_ENDLESS: how.endless = true; break;
 		case OPT_HANG: how.hang = true; break;
 		case OPT_RATE: how.rate = n; break;
+		case OPT_DIGEST: how.digest = optarg; break;
+		case OPT_NTLM: how.ntlm = optarg; break;
+		case OPT_OFFER: how.offer = optarg; break;
 		default: fputs(usage, stderr); exit(2);
 		}
 	}
@@ -300,6 +452,11 @@ int main(int argc, char **argv)
 
 	parse(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
+	/* NTLM's MD4 is where OpenSSL keeps what should not be used. */
+	if (how.ntlm != NULL && (OSSL_PROVIDER_load(NULL, "legacy") == NULL || OSSL_PROVIDER_load(NULL, "default") == NULL)) {
+		fputs("badserver: no MD4 here\n", stderr);
+		return 1;
+	}
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 64) != 0 ||
 	    getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
 		perror("badserver");
