@@ -180,6 +180,130 @@ release() {
 	[[ $output = *'a loop' ]]
 }
 
+# every STATUS TEXT IMAGE [--parent FILE]...: every command that takes an image ends so, with one line that holds the text, and
+# nothing is made or changed.
+every() {
+	local want=$1 text=$2 image=$3 c
+	shift 3
+	sha256sum ./*.vhd >../sums
+	for c in 'vhd-info' 'vhd-info --check --json' 'vhd-zerofree -n' 'vhd-zerofree -o out' 'vhd-zerofree -i' 'vhd-rmfile --list' \
+		'vhd-rmfile -o out --preset temp' 'vhd-rmfile -i --preset temp' 'vhd-defrag -n' 'vhd-defrag -o out' \
+		'vhd-compact -n' 'vhd-compact -o out' 'vhd-compact --to raw -o out' 'vhd-compact -i' 'ckm-pack -o out.ckm' \
+		'ckm-index -o out' 'vhd-undo create'; do
+		read -r -a words <<<"$c"
+		words+=("$@" "$image")
+		[ "$c" != 'vhd-undo create' ] || words+=(out)
+		run "-$want" --separate-stderr "${words[@]}"
+		echo "${words[*]}: $stderr"
+		[ -z "$output" ]
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		[[ $stderr == *"$text"* ]]
+		[ ! -e out ]
+		[ ! -e out.ckm ]
+	done
+	sha256sum -c --quiet ../sums
+	[ -z "$(find . -name '*.prep-*')" ]
+}
+
+@test "chains that cannot be read are refused by every command, each naming the disk at fault" {
+	mkdir in
+	cd in
+	new_image base.vhd --size 32M
+	vhd-undo create -q base.vhd one.vhd
+	vhd-undo create -q one.vhd two.vhd
+	rm ./*.prep-undo
+	chmod u+w ./*
+	mkdir ../kept
+	cp ./* ../kept
+	# missing, at either end of the chain
+	rm base.vhd
+	every 3 'one.vhd: a differencing disk, and its parent .\base.vhd (id ' two.vhd
+	cp ../kept/base.vhd .
+	rm one.vhd
+	every 3 'two.vhd: a differencing disk, and its parent .\one.vhd (id ' two.vhd
+	every 1 'nothing.vhd: No such file or directory' two.vhd --parent nothing.vhd
+	# another disk under its name, and by hand
+	new_image one.vhd --size 32M --seed 9
+	every 3 'one.vhd is not its parent: it has the id ' two.vhd
+	every 3 'base.vhd is not its parent: it has the id ' two.vhd --parent base.vhd
+	# damaged, so that its id cannot be believed; a file that is no disk
+	cp ../kept/one.vhd .
+	poke one.vhd 40 ffff
+	poke one.vhd $(($(size_of one.vhd) - 512 + 40)) ffff
+	every 3 'one.vhd is not its parent, but no disk of that kind, or a damaged one: name the right one (id ' two.vhd
+	head -c 1M /dev/urandom >one.vhd
+	every 3 'one.vhd is not its parent, but no disk of that kind' two.vhd
+	# a table of the parent's that leads outside
+	cp ../kept/one.vhd .
+	cp ../kept/base.vhd .
+	poke base.vhd 1536 00ffffff
+	every 4 'base.vhd: block 0, at offset ' two.vhd
+	# a loop of two: base is a child of two
+	cp ../kept/one.vhd base.vhd
+	poke base.vhd $((512 + 40)) "$(peek two.vhd 68 16)"
+	poke base.vhd 68 "$(peek ../kept/base.vhd 68 16)"
+	poke base.vhd $(($(size_of base.vhd) - 512 + 68)) "$(peek ../kept/base.vhd 68 16)"
+	seal_vhd base.vhd
+	every 3 'a differencing disk that is, by its parents, its own parent: a loop' two.vhd --parent two.vhd
+	# sectors of its parent's size, but another size of disk: zeros beyond its end
+	rm base.vhd
+	head -c 16M ../kept/base.vhd >x.raw
+	vhd-compact -q -o base.vhd x.raw 2>/dev/null
+	rm x.raw
+	poke base.vhd 68 "$(peek ../kept/base.vhd 68 16)"
+	poke base.vhd $(($(size_of base.vhd) - 512 + 68)) "$(peek ../kept/base.vhd 68 16)"
+	seal_vhd base.vhd
+	vhd-compact -q --to raw -o ../small.raw two.vhd
+	[ "$(size_of ../small.raw)" -eq $((32 << 20)) ]
+	vhd-compact -q --to raw -o ../want.raw base.vhd
+	truncate -s 32M ../want.raw
+	cmp ../small.raw ../want.raw
+}
+
+@test "a parent that was changed since: read, with a warning by every command" {
+	skip_without jq
+	pair
+	# what Windows leaves zero: the parent's time stamp, here that of its footer; then another one
+	stamp=$(peek ntfs-parent.vhd $(($(size_of ntfs-parent.vhd) - 512 + 24)) 4)
+	poke ntfs-differential.vhd $((512 + 56)) "$stamp"
+	seal_vhd ntfs-differential.vhd
+	run -0 --separate-stderr vhd-info ntfs-differential.vhd
+	[ -z "$stderr" ]
+	poke ntfs-differential.vhd $((512 + 56)) 01020304
+	seal_vhd ntfs-differential.vhd
+	for c in 'vhd-info' 'vhd-zerofree -o out' 'vhd-rmfile --list' 'vhd-defrag -n' 'vhd-compact -o out' 'ckm-pack -o out.ckm'; do
+		read -r -a words <<<"$c"
+		run -0 --separate-stderr "${words[@]}" ntfs-differential.vhd
+		[[ $stderr == *'warning: ntfs-differential.vhd: its parent ntfs-parent.vhd has another time stamp than when it was made: changed or copied since'* ]]
+		rm -f out*
+	done
+}
+
+@test "as many disks as a chain may have, and one more" {
+	skip_without jq
+	truncate -s 8M x.raw
+	vhd-compact -q -o 1.vhd x.raw
+	for n in {2..64}; do
+		vhd-undo create -q $((n - 1)).vhd $n.vhd
+	done
+	[ "$(vhd-info --quick --json 64.vhd | jq '.parents | length')" = 63 ]
+	vhd-compact -q --to raw 64.vhd | cmp - x.raw
+	run -3 vhd-undo create 64.vhd 65.vhd
+	[[ $output = *'64.vhd: 64 disks in a chain of parents already: '* ]]
+	[ ! -e 65.vhd ]
+	# made by others
+	cp 64.vhd 65.vhd
+	poke 65.vhd $((512 + 40)) "$(peek 64.vhd 68 16)"
+	poke 65.vhd 68 000102030405060708090a0b0c0d0e0f
+	poke 65.vhd $(($(size_of 65.vhd) - 512 + 68)) 000102030405060708090a0b0c0d0e0f
+	seal_vhd 65.vhd
+	for c in vhd-info 'vhd-compact -n' 'vhd-zerofree -n'; do
+		read -r -a words <<<"$c"
+		run -3 --separate-stderr "${words[@]}" --parent 64.vhd 65.vhd
+		[[ $stderr = *'more than 64 disks in a chain of parents' ]]
+	done
+}
+
 @test "the pair with wrong checksums is refused by every command, and right once they are" {
 	skip_without 7zz
 	sample image.vhd

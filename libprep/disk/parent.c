@@ -136,28 +136,32 @@ struct search {
 	const char *child;
 	const struct prep_parent_ref *ref;
 	prep_parent_peek *peek;
-	char *wrong;          /* the first file found that is another disk */
+	char *wrong;          /* the first file found that is another disk, */
 	uint8_t wrong_id[16];
+	bool wrong_has_id;    /* or none that can be read */
 };
 
 /* Whether the file `path` (taken) is the parent: then *ret. */
 static bool try_file(struct search *s, char *path, char **ret)
 {
-	uint8_t id[16];
+	uint8_t id[16] = { 0 };
 	struct stat st;
 	int fd;
 
 	if (path == NULL)
 		return false;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && s->peek(fd, id) > 0) {
-		if (memcmp(id, s->ref->id, sizeof id) == 0) {
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		const bool has_id = s->peek(fd, id) > 0;
+
+		if (has_id && memcmp(id, s->ref->id, sizeof id) == 0) {
 			close(fd);
 			*ret = path;
 			return true;
 		}
 		if (s->wrong == NULL) {
 			memcpy(s->wrong_id, id, sizeof id);
+			s->wrong_has_id = has_id;
 			s->wrong = strdup(path);
 		}
 	}
@@ -212,6 +216,10 @@ static int not_found(const struct search *s, struct prep_err *err)
 		return prep_fail(err, PREP_EREFUSED,
 				 "%s: a differencing disk, and its parent %s (id %s) was not found: name it by --parent",
 				 s->child, name, want);
+	if (!s->wrong_has_id)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: a differencing disk, and %s is not its parent, but no disk of that kind, or a damaged one: name the right one (id %s) by --parent",
+				 s->child, s->wrong, want);
 	return prep_fail(err, PREP_EREFUSED,
 			 "%s: a differencing disk, and %s is not its parent: it has the id %s, not %s: name the right one by --parent",
 			 s->child, s->wrong, prep_parent_id_text(s->wrong_id, have), want);

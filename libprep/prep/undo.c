@@ -121,9 +121,16 @@ static int open_base(const char *base, const struct prep_undo *how, struct pair 
 		     struct prep_err *err)
 {
 	const struct prep_vhd_info *info;
+	unsigned chain = 0;
 
 	if (prep_disk_open_chain(base, 0, how->parents, ret, err) < 0)
 		return -1;
+	for (const struct prep_disk *d = *ret; d != NULL; d = d->parent)
+		chain++;
+	if (chain == PREP_PARENT_DEPTH)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: %u disks in a chain of parents already: nothing could read one more ('vhd-undo commit', or 'vhd-compact' makes one disk of them)",
+				 base, chain);
 	info = prep_vhd_disk_info(*ret);
 	if (info == NULL)
 		return prep_fail(err, PREP_EREFUSED,
