@@ -247,8 +247,8 @@ every() {
 	every 3 'a differencing disk that is, by its parents, its own parent: a loop' two.vhd --parent two.vhd
 	# sectors of its parent's size, but another size of disk: zeros beyond its end
 	rm base.vhd
-	head -c 16M ../kept/base.vhd >x.raw
-	vhd-compact -q -o base.vhd x.raw 2>/dev/null
+	yes | head -c 16M >x.raw
+	vhd-compact -q -o base.vhd x.raw
 	rm x.raw
 	poke base.vhd 68 "$(peek ../kept/base.vhd 68 16)"
 	poke base.vhd $(($(size_of base.vhd) - 512 + 68)) "$(peek ../kept/base.vhd 68 16)"
