@@ -86,13 +86,13 @@ bool prep_survey_part(const struct prep_survey *s, const struct prep_fs_stream *
 	}
 	vcn = prep_max(vcn, r->at / cs);
 	if (!stream->compressed) {
-		*ret = (struct prep_survey_part){ .vcn = vcn, .len = (r->at + r->len) / cs - vcn };
+		*ret = (struct prep_survey_part){ .vcn = vcn, .len = (r->at + r->len) / cs - vcn, .run = *run };
 		return true;
 	}
 	/* The compressed data, then a hole to the unit's end. */
 	unit_end = prep_round_down(vcn, UNIT) + UNIT;
 	end = clusters_end(stream, *run, cs, vcn, unit_end);
-	*ret = (struct prep_survey_part){ vcn, end - vcn, true, vcn % UNIT != 0 };
+	*ret = (struct prep_survey_part){ vcn, end - vcn, *run, true, vcn % UNIT != 0 };
 	for (size_t i = *run; i < stream->runs && stream->run[i].at / cs < unit_end; i++)
 		ret->fixed |= stream->run[i].off != PREP_FS_HOLE && end < unit_end &&
 			      (stream->run[i].at + stream->run[i].len) / cs > end;
@@ -122,6 +122,7 @@ static int look_at_stream(void *arg, const struct prep_fs_stream *stream, struct
 	(void)err;
 	if (!prep_survey_movable(s, stream))
 		return 0;
+	s->units |= stream->compressed;
 	for (uint64_t vcn = 0; prep_survey_part(s, stream, &run, vcn, &part); vcn = part.vcn + part.len)
 		if (!part.fixed)
 			set_movable(s, stream, run, &part);

@@ -17,6 +17,7 @@ struct prep_survey {
 	uint8_t *idle;
 	uint64_t fixed[PREP_SURVEY_FIXED_FILES]; /* files that must stay where they are */
 	size_t n_fixed;
+	bool units;                /* there are units of 16 clusters that move as one */
 };
 
 /*
@@ -42,6 +43,7 @@ bool prep_survey_movable(const struct prep_survey *s, const struct prep_fs_strea
  */
 struct prep_survey_part {
 	uint64_t vcn, len;     /* clusters of the stream */
+	size_t run;            /* that vcn is in */
 	bool whole;            /* moved all of it or not at all; else it can be cut anywhere */
 	bool fixed;            /* a unit that is not as it should be: not moved */
 };
