@@ -91,7 +91,7 @@ static void parse(struct opts *o, int argc, char **argv)
 	}
 	if (argc - optind > 1)
 		cmd_usage(&o->cmd, "more than one image: %s", argv[optind + 1]);
-	if (o->how.budget != 0 && !o->files)
+	if (o->how.budget != UINT64_MAX && !o->files)
 		cmd_usage(&o->cmd, "--budget is for --goal files");
 	o->image = argv[optind];
 	cmd_check_edit(&o->cmd, o->image);
@@ -140,10 +140,11 @@ static void report(const struct opts *o, const struct cmd_edit *edit,
 		volumes = json_array();
 		for (unsigned i = 0; i < rep->n; i++)
 			json_array_append_new(volumes, volume_json(&rep->volume[i]));
-		cmd_print_json(&o->cmd, json_pack("{s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "image",
-			edit->disk->name, "dry_run", o->cmd.dry_run, "goal", o->files ? "files" : "blocks", "block_size", (json_int_t)o->how.block_size, "blocks_before",
-			(json_int_t)sum.blocks_before, "blocks_after", (json_int_t)sum.blocks_after, "blocks_bound",
-			(json_int_t)sum.blocks_bound, "moved", (json_int_t)rep->moved, "volumes", volumes));
+		cmd_print_json(&o->cmd, json_pack("{s:o, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "image",
+			cmd_json_text(edit->disk->name), "dry_run", o->cmd.dry_run, "goal", o->files ? "files" : "blocks",
+			"block_size", (json_int_t)o->how.block_size, "blocks_before", (json_int_t)sum.blocks_before,
+			"blocks_after", (json_int_t)sum.blocks_after, "blocks_bound", (json_int_t)sum.blocks_bound,
+			"moved", (json_int_t)rep->moved, "volumes", volumes));
 		return;
 	}
 	if (o->cmd.quiet)
@@ -212,7 +213,7 @@ static int run(struct opts *o, struct prep_err *err)
 int main(int argc, char **argv)
 {
 	struct prep_err err = PREP_ERR_INIT;
-	struct opts o = { .image = NULL };
+	struct opts o = { .how.budget = UINT64_MAX };
 
 	parse(&o, argc, argv);
 	run(&o, &err);

@@ -20,7 +20,7 @@ struct prep_defrag {
 	enum prep_defrag_goal goal;
 	unsigned volume;     /* the partition's number; 0: every one that can be */
 	uint64_t block_size; /* bytes: of the VHD that the disk is, or will be */
-	uint64_t budget;     /* of files: bytes to move at most, the largest gain first; 0: no limit */
+	uint64_t budget;     /* of files: bytes to move at most, the largest gain first; UINT64_MAX: no limit */
 };
 
 /* Of one volume. Blocks are those that the volume has a part in. */

@@ -105,7 +105,7 @@ static int by_identity(const void *a, const void *b)
 int prep_place_choose_wholes(struct prep_place *p, struct prep_fs *fs, uint64_t budget, uint64_t *bytes,
 			     struct prep_err *err)
 {
-	uint64_t left = (budget != 0 ? budget : UINT64_MAX) / cluster_size(p);
+	uint64_t left = budget / cluster_size(p);
 	size_t n = 0;
 
 	*bytes = 0;

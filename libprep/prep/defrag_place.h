@@ -43,8 +43,7 @@ void prep_place_clear(struct prep_place *p);
 
 /*
  * Choose the fragmented streams of `fs` that are worth being made whole: those
- * that lose most fragments for their bytes first, up to `budget` bytes (0: no
- * limit). *bytes: of all those chosen.
+ * that lose most fragments for their bytes first, up to `budget` bytes. *bytes: of all those chosen.
  */
 int prep_place_choose_wholes(struct prep_place *p, struct prep_fs *fs, uint64_t budget, uint64_t *bytes,
 			     struct prep_err *err);

@@ -12,6 +12,7 @@
 #include "libprep/volume/ntfs_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,8 +188,19 @@ static uint64_t may_want(const struct prep_ntfs *n, size_t runs)
 	return ((mft + list) >> n->cluster_bits) + 4;
 }
 
+/* What is wrong with a file's record, and which it is. */
+static int fail_at(struct prep_ntfs *n, uint64_t id, struct prep_err *err, const char *what)
+{
+	const int code = errno;
+	char text[96];
+
+	snprintf(text, sizeof text, "record %llu: %s", (unsigned long long)id, what);
+	errno = code;
+	return prep_ntfs_fail(n, err, text);
+}
+
 /* Put the new runs in force, and note what is free now. */
-static int enforce(struct prep_ntfs *n, ntfs_attr *na, struct list *l, const struct shifts *s,
+static int enforce(struct prep_ntfs *n, ntfs_attr *na, uint64_t id, struct list *l, const struct shifts *s,
 		   struct prep_err *err)
 {
 	free(na->rl);
@@ -196,7 +208,7 @@ static int enforce(struct prep_ntfs *n, ntfs_attr *na, struct list *l, const str
 	l->rl = NULL;
 	NAttrSetRunlistDirty(na);
 	if (ntfs_attr_update_mapping_pairs(na, 0) != 0)
-		return prep_ntfs_fail(n, err, "cannot write the new runs of a stream");
+		return fail_at(n, id, err, "cannot write the new runs of a stream");
 	for (size_t i = 0; i < s->n; i++) {
 		prep_bit_fill(n->held, s->shift[i].to, s->shift[i].len, false);
 		prep_bit_fill(n->held, s->shift[i].from, s->shift[i].len, true);
@@ -214,7 +226,7 @@ static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m,
 	if (!NAttrNonResident(na))
 		return 0;
 	if (ntfs_attr_map_whole_runlist(na) != 0)
-		return prep_ntfs_fail(n, err, "cannot read the runs of a stream");
+		return fail_at(n, m->stream->id, err, "cannot read the runs of a stream");
 	if (!same_runs(n, na->rl, m->stream))
 		return 0;
 	r = rewrite(n, na->rl, m, &l, &s, err);
@@ -228,7 +240,7 @@ static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m,
 		}
 	}
 	if (r > 0)
-		r = enforce(n, na, &l, &s, err);
+		r = enforce(n, na, m->stream->id, &l, &s, err);
 	free(l.rl);
 	free(s.shift);
 	return r;
@@ -253,17 +265,17 @@ int prep_ntfs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *
 		name[i] = htole16(name[i]);
 	ni = ntfs_inode_open(n->vol, (MFT_REF)s->id);
 	if (ni == NULL)
-		return prep_ntfs_fail(n, err, "cannot open a file record");
+		return fail_at(n, s->id, err, "cannot be opened");
 	na = ntfs_attr_open(ni, (ATTR_TYPES)htole32(s->type), name, (u32)units);
 	if (na != NULL) {
 		r = move_attr(n, na, m, err);
 		ntfs_attr_close(na);
 	} else {
 		/* Not there, or of a kind of compression that libntfs-3g does not know. */
-		r = errno == ENOENT || errno == EOPNOTSUPP ? 0 : prep_ntfs_fail(n, err, "cannot open a stream");
+		r = errno == ENOENT || errno == EOPNOTSUPP ? 0 : fail_at(n, s->id, err, "cannot open a stream");
 	}
 	if (ntfs_inode_close(ni) != 0 && r >= 0)
-		r = prep_ntfs_fail(n, err, "cannot write a file record");
+		r = fail_at(n, s->id, err, "cannot be written");
 	if (r >= 0 && n->device.err.code != PREP_DONE)
 		r = prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
 	return r;

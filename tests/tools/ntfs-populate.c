@@ -1868,7 +1868,8 @@ static void op_fragment(char **a, int n)
 	ni = file_open(vol, &p, true);
 	na = data_open(ni, &p);
 	replace_data(na, a[1]);
-	if (ntfs_attr_truncate_solid(na, vol->cluster_size) < 0)
+	/* a cluster of 512 bytes would stay in the record */
+	if (ntfs_attr_truncate_solid(na, vol->cluster_size) < 0 || (!NAttrNonResident(na) && ntfs_attr_force_non_resident(na) < 0))
 		DIE("%s: %s", a[1], strerror(errno));
 	ntfs_attr_map_whole_runlist(na);
 	if (count > 1)
