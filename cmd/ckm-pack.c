@@ -539,6 +539,21 @@ static int find_patches(struct opts *o, struct work *w, const struct prep_plan_h
 	return r;
 }
 
+/*
+ * Both are whole before either has its name. An index is fetched first, and
+ * names what is in the package: that is there before it.
+ */
+static int commit_both(struct work *w, struct prep_err *err)
+{
+	if (prep_output_settle(w->out, err) < 0 || prep_output_settle(w->out_index, err) < 0)
+		return -1;
+	if (prep_output_commit(w->out, err) == 0 && prep_output_commit(w->out_index, err) == 0)
+		return 0;
+	prep_output_revoke(w->out_index);
+	prep_output_revoke(w->out);
+	return -1;
+}
+
 static int pack(struct opts *o, struct work *w, struct prep_err *err)
 {
 	struct prep_chunk_table *table[BASES_MAX];
@@ -565,10 +580,7 @@ static int pack(struct opts *o, struct work *w, struct prep_err *err)
 	if (prep_pack(&w->survey, &w->plan, &w->how, w->pool, w->out, w->out_index, &w->packed, &o->cmd.progress,
 		      err) < 0)
 		return -1;
-	/* An index is fetched first, and names what is in the package: that is there before it. */
-	if (prep_output_commit(w->out, err) < 0)
-		return -1;
-	return prep_output_commit(w->out_index, err);
+	return commit_both(w, err);
 }
 
 static void close_work(struct work *w)

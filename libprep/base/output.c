@@ -25,6 +25,8 @@ struct prep_output {
 	bool keep;         /* the file under its hidden name outlives a failure */
 	bool redirected;   /* seekable, but the shell opened it under its name: nothing to link */
 	bool copy_works;   /* copy_file_range or splice has not failed yet */
+	bool settled;
+	bool named_anew;   /* the commit gave it a name that no file had */
 	bool committed;
 	uint64_t size;
 	uint64_t started;  /* write-back has been started up to here */
@@ -389,8 +391,10 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 	const char *slash = strrchr(out->path, '/');
 
 	snprintf(proc, sizeof proc, "/proc/self/fd/%d", out->fd);
-	if (linkat(AT_FDCWD, proc, AT_FDCWD, out->path, AT_SYMLINK_FOLLOW) == 0)
+	if (linkat(AT_FDCWD, proc, AT_FDCWD, out->path, AT_SYMLINK_FOLLOW) == 0) {
+		out->named_anew = true;
 		return 0;
+	}
 	if (errno != EEXIST)
 		return prep_fail_errno(err, "%s: cannot create", out->path);
 	if (!out->replace)
@@ -414,17 +418,23 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 	return prep_fail_errno(err, "%s: cannot create", out->path);
 }
 
-int prep_output_commit(struct prep_output *out, struct prep_err *err)
+int prep_output_settle(struct prep_output *out, struct prep_err *err)
 {
-	if (!out->seekable) {
-		out->committed = true;
-		return prep_file_sync(out->fd, out->path, err);
-	}
-	if (ftruncate(out->fd, (off_t)out->size) != 0)
+	if (out->settled)
+		return 0;
+	if (out->seekable && ftruncate(out->fd, (off_t)out->size) != 0)
 		return prep_fail_errno(err, "%s: cannot set its size", out->path);
 	if (prep_file_sync(out->fd, out->path, err) < 0)
 		return -1;
-	if (out->redirected) {
+	out->settled = true;
+	return 0;
+}
+
+int prep_output_commit(struct prep_output *out, struct prep_err *err)
+{
+	if (prep_output_settle(out, err) < 0)
+		return -1;
+	if (out->redirected || !out->seekable) {
 		out->committed = true;
 		return 0;
 	}
@@ -438,13 +448,21 @@ int prep_output_commit(struct prep_output *out, struct prep_err *err)
 					 out->path);
 		if (r != 0)
 			return prep_fail_errno(err, "%s: cannot rename the finished file", out->path);
-		if (!out->replace)
+		if (!out->replace) {
 			unlink(out->temp);
+			out->named_anew = true;
+		}
 		free(out->temp);
 		out->temp = NULL;
 	}
 	out->committed = true;
 	return prep_file_sync_dir(out->path, err);
+}
+
+void prep_output_revoke(struct prep_output *out)
+{
+	if (out->committed && out->named_anew && unlink(out->path) == 0)
+		out->committed = out->named_anew = false;
 }
 
 uint64_t prep_output_allocated(const struct prep_output *out)

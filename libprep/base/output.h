@@ -77,8 +77,18 @@ int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t
 int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
 		       struct prep_err *err);
 
+/*
+ * Make the bytes durable; nothing may be appended any more. The commit does so
+ * itself: this is for outputs that belong together, all of which are to be
+ * ready before the first gets its name.
+ */
+int prep_output_settle(struct prep_output *out, struct prep_err *err);
+
 /* Make it durable and give it its name. The output stays to be closed. */
 int prep_output_commit(struct prep_output *out, struct prep_err *err);
+
+/* Take the name away again that a commit gave, unless that replaced a file: then there is no way back. */
+void prep_output_revoke(struct prep_output *out);
 
 /* Bytes the host has allocated for it; for a stream, the bytes written. */
 uint64_t prep_output_allocated(const struct prep_output *out);

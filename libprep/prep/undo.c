@@ -109,9 +109,19 @@ static int remove_undo(const char *path, struct prep_err *err)
 	return prep_file_sync_dir(path, err);
 }
 
+/* Durably: the mark, which knows what they were, may go next. */
 static int set_mode(const char *base, unsigned mode, struct prep_err *err)
 {
-	return chmod(base, mode) == 0 ? 0 : prep_fail_errno(err, "%s: cannot change its permissions", base);
+	const int fd = open(base, O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0 || fchmod(fd, mode) != 0)
+		r = prep_fail_errno(err, "%s: cannot change its permissions", base);
+	else
+		r = prep_file_sync(fd, base, err);
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 /* ---- Create ---- */

@@ -13,6 +13,7 @@
  *   FAULTS_AT     N, counted from 1 among the calls that FAULTS_HOW is about; 0 or unset: none,
  *                 but for short and eintr, which are about every call
  *   FAULTS_COUNT  a file that the number of those calls is written to at the end
+ *   FAULTS_NO_TMPFILE  if set, files without a name are refused, as some file systems do
  *
  * Only regular files count, and names: messages and pipes do not. The clock
  * stands still, so that what a file system notes of its changes is always the same.
@@ -21,6 +22,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +37,8 @@ enum call { WRITE, GROW, SYNC, NAME, READ };
 enum how { NONE, KILL, TEAR, EIO_, ENOSPC_, EREAD, SHORT, EINTR_ };
 
 static enum how how;
-static unsigned long at, count;
+static unsigned long at;
+static atomic_ulong count;
 
 #define REAL(name) real_##name
 #define FIND(name) (*(void **)&REAL(name) = dlsym(RTLD_NEXT, #name))
@@ -48,6 +52,10 @@ static int (*REAL(ftruncate64))(int, off64_t);
 static int (*REAL(linkat))(int, const char *, int, const char *, int);
 static int (*REAL(link))(const char *, const char *);
 static int (*REAL(rename))(const char *, const char *);
+static int (*REAL(mkdir))(const char *, mode_t);
+static int (*REAL(rmdir))(const char *);
+static int (*REAL(chmod))(const char *, mode_t);
+static int (*REAL(open64))(const char *, int, ...);
 static int (*REAL(unlink))(const char *);
 
 /* Sanitizers call before any constructor has run. */
@@ -67,6 +75,10 @@ static void find(void)
 	FIND(linkat);
 	FIND(link);
 	FIND(rename);
+	FIND(mkdir);
+	FIND(rmdir);
+	FIND(chmod);
+	FIND(open64);
 	FIND(unlink);
 	at = n != NULL ? strtoul(n, NULL, 10) : 0;
 	for (unsigned i = 1; h != NULL && i < sizeof names / sizeof names[0]; i++)
@@ -82,8 +94,8 @@ static void write_count(void)
 
 	if (path == NULL || how == NONE)
 		return;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	n = snprintf(text, sizeof text, "%lu\n", count);
+	fd = REAL(open64)(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	n = snprintf(text, sizeof text, "%lu\n", (unsigned long)count);
 	if (fd < 0 || REAL(write)(fd, text, (size_t)n) != n)
 		abort();
 	close(fd);
@@ -126,17 +138,18 @@ static bool about(enum call call)
 /* Whether this call is the one, or one of those. */
 static bool due(enum call call, int fd)
 {
+	unsigned long n;
 	struct stat st;
 
 	find();
 	if (!about(call) || (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))))
 		return false;
-	count++;
+	n = ++count;
 	if (how == SHORT)
 		return true;
 	if (how == EINTR_)
-		return count % 2 == 1;
-	if (count != at)
+		return n % 2 == 1;
+	if (n != at)
 		return false;
 	if (how == KILL)
 		kill(getpid(), SIGKILL);
@@ -242,6 +255,12 @@ int fsync(int fd)
 	return due(SYNC, -1) ? fail() : 0;
 }
 
+int fdatasync(int fd)
+{
+	return fsync(fd);
+}
+
+/* A hint: whether it is heeded is nobody's business. */
 int sync_file_range(int fd, off64_t off, off64_t len, unsigned flags)
 {
 	(void)fd;
@@ -269,4 +288,39 @@ int rename(const char *from, const char *to)
 int unlink(const char *path)
 {
 	return due(NAME, -1) ? fail() : REAL(unlink)(path);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+	return due(NAME, -1) ? fail() : REAL(mkdir)(path, mode);
+}
+
+int rmdir(const char *path)
+{
+	return due(NAME, -1) ? fail() : REAL(rmdir)(path);
+}
+
+int chmod(const char *path, mode_t mode)
+{
+	return due(NAME, -1) ? fail() : REAL(chmod)(path, mode);
+}
+
+/* The making of a file is a call that changes something; opening one is not. */
+int open64(const char *path, int flags, ...)
+{
+	const bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+	mode_t mode = 0;
+	va_list ap;
+
+	find();
+	if (!makes)
+		return REAL(open64)(path, flags);
+	va_start(ap, flags);
+	mode = va_arg(ap, mode_t);
+	va_end(ap);
+	if ((flags & O_TMPFILE) == O_TMPFILE && getenv("FAULTS_NO_TMPFILE") != NULL) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return due(NAME, -1) ? fail() : REAL(open64)(path, flags, mode);
 }

@@ -1,338 +1,243 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * sweep - run a command that changes an image in place, once for every call
- * at which tests/preload/faults.c can fail or kill it
+ * sweep - run a command once for every call at which tests/preload/faults.c can fail or kill it
  *
- * After each run the next command on the image (vhd-info) must find it whole,
- * and the guest must see it as it was or as it was to become.
+ * After each run its status and messages must be right, and the judge must find
+ * its folder whole. The judge is told HOW and STATUS in its environment.
  */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <spawn.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <time.h>
+
+#include "scenario.h"
 
 static const char usage[] =
-"Usage: sweep PRELOAD KINDS BASE IMAGE COMMAND...\n"
-"Run COMMAND with every fault of the KINDS (as 'kill eio') that the library\n"
-"PRELOAD knows, at every call, on a new copy IMAGE of the file BASE each time.\n"
-"IMAGE, a VHD or a raw disk, has its folder for itself.\n";
+"Usage: sweep [--seconds N] [--recover TEXT] PRELOAD KINDS FOLDER JUDGE COMMAND...\n"
+"Run COMMAND in FOLDER with every fault of the KINDS (as 'kill eio') that the\n"
+"library PRELOAD knows, at every call, and the shell command JUDGE after each.\n"
+"FOLDER is each time as it was at first. With --seconds each kind stops after its share\n"
+"of that time, the calls taken from all over the command.\n"
+"--recover: where a killed COMMAND leaves a file more, the shell command TEXT finishes\n"
+"its work; that is killed and failed at each of its calls too.\n";
 
-struct bytes {
-	unsigned char *p;
-	size_t len;
-};
+#define RECOVERIES 3u /* places of the command at which it is killed for that */
 
-static const char *preload, *image;
-static char *folder, *name;
-static int messages; /* of the last command, a file in memory */
+static struct scenario scenario;
+static const char *preload, *judge;
+static unsigned long points;
 
-static void die(const char *what)
+static double now(void)
 {
-	fprintf(stderr, "sweep: %s: %s\n", what, strerror(errno));
-	exit(2);
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static struct bytes read_file(const char *path)
-{
-	const int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct bytes b = { NULL, 0 };
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) != 0)
-		die(path);
-	b.len = (size_t)st.st_size;
-	b.p = malloc(b.len + 1);
-	if (b.p == NULL || pread(fd, b.p, b.len, 0) != (ssize_t)b.len)
-		die(path);
-	close(fd);
-	return b;
-}
-
-/* A new file: writing into the old one would be synced by some file systems. Zeros are left out. */
-static void write_image(const struct bytes *b)
-{
-	static const unsigned char zeros[4096];
-	int fd;
-
-	unlink(image);
-	fd = open(image, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, (off_t)b->len) != 0)
-		die(image);
-	for (size_t at = 0; at < b->len; at += 4096) {
-		const size_t n = b->len - at < 4096 ? b->len - at : 4096;
-
-		if (memcmp(b->p + at, zeros, n) != 0 && pwrite(fd, b->p + at, n, (off_t)at) != (ssize_t)n)
-			die(image);
-	}
-	close(fd);
-}
-
-static uint32_t be32(const unsigned char *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/* What the guest sees. A dynamic VHD is read by hand, all of whose sectors are in use; and what is no such is a raw disk. */
-static struct bytes read_guest(void)
-{
-	const struct bytes f = read_file(image);
-	struct bytes g;
-	uint32_t block, entries;
-
-	if (f.len < 4096 || memcmp(f.p, "conectix", 8) != 0)
-		return f;
-	block = be32(f.p + 512 + 32);
-	entries = be32(f.p + 512 + 28);
-	g.len = be32(f.p + 52);
-	g.p = calloc(1, (size_t)entries * block);
-	if (g.p == NULL)
-		die(image);
-	for (uint32_t i = 0; i < entries; i++) {
-		const uint32_t sector = be32(f.p + be32(f.p + 512 + 20) + i * 4);
-		const size_t at = (size_t)sector * 512 + (block / 4096 < 512 ? 512 : block / 4096);
-
-		if (sector == UINT32_MAX)
-			continue;
-		if (at > f.len || block > f.len - at) {
-			fprintf(stderr, "sweep: block %u is outside the file\n", i);
-			exit(1);
-		}
-		memcpy(g.p + (size_t)i * block, f.p + at, block);
-	}
-	free(f.p);
-	return g;
-}
-
-static bool same(const struct bytes *a, const struct bytes *b)
-{
-	return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
-}
-
-/* Run a command with a fault. Returns its status as a shell has it. */
 static int run(const char *how, unsigned long at, char *const *argv)
 {
-	posix_spawn_file_actions_t files;
 	char n[32];
-	int status, e;
-	pid_t pid;
+	int status;
 
-	if (ftruncate(messages, 0) != 0 || lseek(messages, 0, SEEK_SET) != 0)
-		die("messages");
 	snprintf(n, sizeof n, "%lu", at);
-	/* For the command alone: it is not read here any more. */
 	setenv("FAULTS_HOW", how, 1);
 	setenv("FAULTS_AT", n, 1);
-	setenv("LD_PRELOAD", preload, 1);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, messages, STDERR_FILENO);
-	e = posix_spawnp(&pid, argv[0], &files, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&files);
-	errno = e;
-	if (e != 0 || waitpid(pid, &status, 0) != pid)
-		die(argv[0]);
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	status = scenario_run(&scenario, preload, argv);
+	unsetenv("FAULTS_HOW");
+	unsetenv("FAULTS_AT");
+	return status;
 }
 
-static unsigned lines(void)
+static bool kills(const char *how)
 {
-	char c, text[65536];
-	unsigned n = 0;
-	ssize_t len = pread(messages, text, sizeof text, 0);
-
-	for (ssize_t i = 0; i < len; i++) {
-		c = text[i];
-		n += c == '\n';
-	}
-	return n;
+	return strcmp(how, "kill") == 0 || strcmp(how, "tear") == 0;
 }
 
-/* How many names the folder has besides the image's. */
-static unsigned beside(void)
+/* These are about every call, and no failure. */
+static bool harmless(const char *how)
 {
-	DIR *d = opendir(folder);
-	const struct dirent *e;
-	unsigned n = 0;
-
-	if (d == NULL)
-		die(folder);
-	while ((e = readdir(d)) != NULL)
-		n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, name) != 0;
-	closedir(d);
-	return n;
+	return strcmp(how, "short") == 0 || strcmp(how, "eintr") == 0;
 }
 
-/* What is wrong with what a fault came to, or NULL. */
-static const char *judge(const char *how, int status, const struct bytes *old, const struct bytes *new,
-			 char *const *argv)
+__attribute__((noreturn))
+static void wrong(const char *how, unsigned long at, unsigned long count, int status, const char *what)
 {
-	char *const info[] = { (char *)"vhd-info", (char *)"--quick", (char *)image, NULL };
-	const bool killed = strcmp(how, "kill") == 0 || strcmp(how, "tear") == 0;
-	struct bytes now;
-	bool is_new, is_old;
-
-	if (killed && status != 137)
-		return "it was not killed";
-	if (!killed && status != 0 && status != 1)
-		return "the status is neither 0 nor 1";
-	if (!killed && lines() != (status == 1))
-		return "not one message for one error";
-	/* whatever it was, the next command has a whole image */
-	if (run("none", 0, info) != 0)
-		return "vhd-info fails afterwards";
-	if (lines() > 0)
-		return "vhd-info warns afterwards";
-	now = read_guest();
-	is_new = same(&now, new);
-	is_old = same(&now, old);
-	free(now.p);
-	if (!is_new && !is_old)
-		return "neither old nor new";
-	if (!is_new && status == 0)
-		return "it succeeded, and the image is old";
-	if (beside() == 0)
-		return NULL;
-	/* only what the next run of the same command takes away again */
-	if (strcmp(how, "kill") != 0)
-		return "something is left beside the image";
-	if (run("none", 0, argv) != 0)
-		return "the next run of the command fails";
-	return beside() > 0 ? "something stays beside the image" : NULL;
+	printf("%s at call %lu of %lu, status %d: %s\n", how, at, count, status, what);
+	scenario_show_messages(&scenario);
+	exit(1);
 }
 
-/*
- * A second fault, while the next command finishes what the first cut off. The
- * first is the earliest that leaves a journal; 0 where none does.
- */
-static unsigned long sweep_recovery(const char *how, const struct bytes *base, const struct bytes *new,
-				    char *const *argv)
+/* Check what the fault came to. */
+static void check(const char *how, unsigned long at, unsigned long count, int status)
 {
-	char *const info[] = { (char *)"vhd-info", (char *)"--quick", (char *)image, NULL };
-	unsigned long first = 0, n;
-	int status = 137;
-	struct bytes now;
+	char n[32];
 
-	while (status == 137) {
-		write_image(base);
-		status = run("kill", ++first, argv);
-		if (status == 137 && beside() > 0)
-			break;
-	}
-	for (n = 1; status != 0; n++) {
-		write_image(base);
-		run("kill", first, argv);
-		if (run("none", 0, info) == 0 && beside() > 0)
-			return 0; /* no journal, and nothing to recover */
-		write_image(base);
-		run("kill", first, argv);
-		status = run(how, n, info);
-		if (run("none", 0, info) != 0 || lines() > 0 || beside() > 0) {
-			printf("%s at call %lu of the recovery: not whole afterwards\n", how, n);
-			exit(1);
-		}
-		now = read_guest();
-		if (!same(&now, new)) {
-			printf("%s at call %lu of the recovery: the image is not the new one\n", how, n);
-			exit(1);
-		}
-		free(now.p);
-	}
-	return n;
+	if (!kills(how) && status != 0 && status != 1)
+		wrong(how, at, count, status, "neither 0 nor 1");
+	if (harmless(how) && status != 0)
+		wrong(how, at, count, status, "a failure");
+	if (!kills(how) && scenario_lines(&scenario) != (status == 1))
+		wrong(how, at, count, status, "not one message for one error");
+	setenv("HOW", how, 1);
+	snprintf(n, sizeof n, "%d", status);
+	setenv("STATUS", n, 1);
+	if (!scenario_judge(&scenario, preload, judge))
+		wrong(how, at, count, status, "the judge says no");
 }
 
 static unsigned long count_calls(const char *how, char *const *argv)
 {
-	char path[4096], text[32] = "";
-	unsigned long n;
-	int fd;
+	char path[] = "/tmp/sweep.XXXXXX", buf[32] = "";
+	const int fd = mkstemp(path);
+	int status;
 
-	snprintf(path, sizeof path, "%s/../calls", folder);
+	if (fd < 0)
+		die(path);
 	setenv("FAULTS_COUNT", path, 1);
-	if (run(how, 0, argv) != 0)
-		return 0;
+	scenario_restore(&scenario);
+	status = run(how, 0, argv);
 	unsetenv("FAULTS_COUNT");
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
+	if (status != 0)
+		wrong(how, 0, 0, status, "without a fault");
+	if (pread(fd, buf, sizeof buf - 1, 0) <= 0)
 		die(path);
 	close(fd);
 	unlink(path);
-	n = strtoul(text, NULL, 10);
+	return strtoul(buf, NULL, 10);
+}
+
+/* A step that reaches all of 0..count-1 when it is taken count times, and much of it early. */
+static unsigned long stride(unsigned long count)
+{
+	unsigned long step = (unsigned long)((double)count * 0.618) | 1;
+
+	for (;; step++) {
+		unsigned long a = count, b = step;
+
+		while (b != 0) {
+			const unsigned long c = a % b;
+
+			a = b;
+			b = c;
+		}
+		if (a == 1)
+			return step;
+	}
+}
+
+static void sweep(const char *how, double seconds, char *const *argv)
+{
+	const unsigned long count = count_calls(how, argv);
+	const double end = now() + seconds;
+	unsigned long tried = 0, step = stride(count), at = 0;
+
+	if (harmless(how)) {
+		check(how, 0, count, 0);
+		points++;
+		printf(" %s 1 (%lu calls)", how, count);
+		return;
+	}
+	for (; tried < count && (seconds <= 0 || now() < end); tried++) {
+		int status;
+
+		at = (at + step) % count;
+		scenario_restore(&scenario);
+		status = run(how, at + 1, argv);
+		/* Threads do not make the same number of calls in every run. */
+		if (kills(how) && status != 137 && status != 0)
+			wrong(how, at + 1, count, status, "not killed");
+		check(how, at + 1, count, status);
+	}
+	points += tried;
+	if (tried < count)
+		printf(" %s %lu of %lu", how, tried, count);
+	else
+		printf(" %s %lu", how, count);
+	fflush(stdout);
+}
+
+static size_t names_in_folder(void)
+{
+	DIR *d = opendir(scenario.folder);
+	size_t n = 0;
+
+	if (d == NULL)
+		die(scenario.folder);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
 	return n;
 }
 
-static unsigned long sweep(const char *how, const struct bytes *base, const struct bytes *old,
-			   const struct bytes *new, char *const *argv)
+/* Faults while what was cut off is finished. Returns how many were tried. */
+static unsigned long sweep_recovery(const char *how, const char *recover, char *const *argv, double seconds)
 {
-	unsigned long n, count;
+	char *const shell[] = { (char *)"sh", (char *)"-c", text("exec %s", recover), NULL };
+	const unsigned long count = count_calls("kill", argv);
+	unsigned long tried = 0, places = 0;
+	double end = 0;
 
-	write_image(base);
-	count = count_calls(how, argv);
-	if (count == 0) {
-		fprintf(stderr, "sweep: %s: no calls\n", how);
-		exit(1);
-	}
-	for (n = 1; n <= count; n++) {
-		const char *wrong;
-		char text[4096];
-		ssize_t len;
-		int status;
+	/* Nothing is left beside by what is cut off in the first half. */
+	for (unsigned long first = count / 2 + 1; first <= count && places < RECOVERIES; first++) {
+		int status = 137;
 
-		write_image(base);
-		status = run(how, n, argv);
-		wrong = judge(how, status, old, new, argv);
-		if (wrong == NULL)
+		scenario_restore(&scenario);
+		if (run("kill", first, argv) != 137 || names_in_folder() == scenario.files + 2)
 			continue;
-		len = pread(messages, text, sizeof text, 0);
-		printf("%s: %s at call %lu of %lu, status %d: %s\n%.*s", argv[0], how, n, count, status, wrong,
-		       len > 0 ? (int)len : 0, text);
-		exit(1);
+		/* The first such place, and others some way off. */
+		places++;
+		if (seconds > 0 && end == 0)
+			end = now() + seconds;
+		for (unsigned long n = 1; status != 0 && (end <= 0 || now() < end); n++, tried++) {
+			scenario_restore(&scenario);
+			run("kill", first, argv);
+			status = run(how, n, shell);
+			if (scenario_lines(&scenario) != (status != 0 && status != 137))
+				wrong(how, n, 0, status, "of the recovery: not one message for one error");
+			setenv("HOW", "recovery", 1);
+			setenv("STATUS", "1", 1);
+			if (!scenario_judge(&scenario, preload, judge))
+				wrong(how, n, 0, status, "of the recovery: the judge says no");
+		}
+		first += count / (3 * RECOVERIES);
 	}
-	return count;
+	free(shell[2]);
+	points += tried;
+	return tried;
 }
 
 int main(int argc, char **argv)
 {
-	struct bytes base, old, new;
-	unsigned long tried = 0;
-	char *kind, *rest;
+	const char *recover = NULL;
+	double seconds = 0;
+	unsigned kinds = 0;
+	char *kind, *all;
 
-	if (argc < 6) {
+	for (; argc > 2 && strncmp(argv[1], "--", 2) == 0; argc -= 2, argv += 2) {
+		if (strcmp(argv[1], "--seconds") == 0)
+			seconds = strtod(argv[2], NULL);
+		else if (strcmp(argv[1], "--recover") == 0)
+			recover = argv[2];
+		else
+			break;
+	}
+	if (argc < 6 || argv[1][0] == '-') {
 		fputs(usage, argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr);
 		return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
 	}
 	preload = argv[1];
-	image = argv[4];
-	folder = strdup(image);
-	name = strrchr(folder, '/');
-	if (name == NULL)
-		return fputs(usage, stderr), 2;
-	*name++ = '\0';
-	messages = memfd_create("messages", MFD_CLOEXEC);
-	base = read_file(argv[3]);
-	write_image(&base);
-	if (messages < 0 || beside() > 0)
-		die("its folder is not empty");
-	old = read_guest();
-	if (run("none", 0, argv + 5) != 0) {
-		fprintf(stderr, "sweep: %s fails without a fault\n", argv[5]);
-		return 1;
+	judge = argv[4];
+	scenario_open(&scenario, argv[3]);
+	all = text("%s", argv[2]);
+	for (kind = strtok(all, " "); kind != NULL; kind = strtok(NULL, " "))
+		kinds += !harmless(kind) + (recover != NULL && (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0));
+	for (kind = strtok(argv[2], " "); kind != NULL; kind = strtok(NULL, " ")) {
+		sweep(kind, seconds / kinds, argv + 5);
+		if (recover != NULL && (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0))
+			printf(" recovery-%s %lu", kind,
+			       sweep_recovery(kind, recover, argv + 5, seconds / kinds));
 	}
-	new = read_guest();
-	for (kind = strtok_r(argv[2], " ", &rest); kind != NULL; kind = strtok_r(NULL, " ", &rest)) {
-		tried += sweep(kind, &base, &old, &new, argv + 5);
-		if (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0)
-			tried += sweep_recovery(kind, &base, &new, argv + 5);
-	}
-	printf("%lu points\n", tried);
-	write_image(&base);
-	return run("none", 0, argv + 5);
+	if (points == 0)
+		wrong(argv[2], 0, 0, 0, "there are no such calls");
+	printf("; %lu points\n", points);
+	scenario_restore(&scenario);
+	return 0;
 }
