@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "libprep/base/bytes.h"
@@ -52,11 +53,52 @@ static char *resolve(const char *path)
 	return ret;
 }
 
+/* A hidden name beside out->path, or NULL. */
+static char *hidden_name(const struct prep_output *out, const char *suffix)
+{
+	const char *slash = strrchr(out->path, '/');
+	char *ret;
+
+	return asprintf(&ret, "%.*s/.%.200s%s", (int)(slash - out->path), out->path, slash + 1, suffix) < 0 ? NULL : ret;
+}
+
+/* Whether fd is what `name` names, and nobody else has it. It stays locked. */
+static bool take(int fd, const char *name)
+{
+	struct stat st, now;
+
+	return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && lstat(name, &now) == 0 &&
+	       S_ISREG(st.st_mode) && st.st_uid == geteuid() && now.st_ino == st.st_ino && now.st_dev == st.st_dev;
+}
+
+/*
+ * Where a file must have a name: always the same, so that what a killed process
+ * left goes. -1 where it is another process's, or another user's.
+ */
+static int open_hidden(const char *name)
+{
+	for (int i = 0; i < 2; i++) {
+		int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		const bool is_new = fd >= 0;
+
+		if (!is_new && errno == EEXIST)
+			fd = open(name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0)
+			return -1;
+		if (take(fd, name)) {
+			if (is_new)
+				return fd;
+			unlink(name);
+		}
+		close(fd);
+	}
+	return -1;
+}
+
 /* A file without a name, or with a hidden one, in the folder of out->path. */
 static int open_temp(struct prep_output *out, mode_t mode, struct prep_err *err)
 {
 	char *copy = strdup(out->path);
-	char *slash;
 
 	if (copy == NULL)
 		return prep_fail_nomem(err);
@@ -66,12 +108,17 @@ static int open_temp(struct prep_output *out, mode_t mode, struct prep_err *err)
 		return 0;
 	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
 		return prep_fail_errno(err, "%s: cannot create", out->path);
-	slash = strrchr(out->path, '/');
-	if (asprintf(&out->temp, "%.*s/.%s.XXXXXX", (int)(slash - out->path), out->path, slash + 1) < 0) {
-		out->temp = NULL;
+	out->temp = hidden_name(out, ".prep-part");
+	if (out->temp == NULL)
 		return prep_fail_nomem(err);
+	out->fd = open_hidden(out->temp);
+	if (out->fd < 0) {
+		free(out->temp);
+		out->temp = hidden_name(out, ".XXXXXX");
+		if (out->temp == NULL)
+			return prep_fail_nomem(err);
+		out->fd = mkostemp(out->temp, O_CLOEXEC);
 	}
-	out->fd = mkostemp(out->temp, O_CLOEXEC);
 	if (out->fd < 0) {
 		prep_fail_errno(err, "%s: cannot create", out->path);
 		free(out->temp);
@@ -388,7 +435,6 @@ int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uin
 static int link_temp(struct prep_output *out, struct prep_err *err)
 {
 	char proc[64];
-	const char *slash = strrchr(out->path, '/');
 
 	snprintf(proc, sizeof proc, "/proc/self/fd/%d", out->fd);
 	if (linkat(AT_FDCWD, proc, AT_FDCWD, out->path, AT_SYMLINK_FOLLOW) == 0) {
@@ -403,10 +449,9 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 	 * Always the same name: what a process that was killed between here and
 	 * the rename left under it, a finished file, is replaced by the next.
 	 */
-	if (asprintf(&out->temp, "%.*s/.%.200s.prep-new", (int)(slash - out->path), out->path, slash + 1) < 0) {
-		out->temp = NULL;
+	out->temp = hidden_name(out, ".prep-new");
+	if (out->temp == NULL)
 		return prep_fail_nomem(err);
-	}
 	for (int i = 0; i < 2; i++) {
 		if (linkat(AT_FDCWD, proc, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) == 0)
 			return 0;
@@ -416,6 +461,26 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 	free(out->temp);
 	out->temp = NULL;
 	return prep_fail_errno(err, "%s: cannot create", out->path);
+}
+
+/* The final name instead of the hidden one: 0, or -1 with errno. */
+static int name_temp(struct prep_output *out)
+{
+	int r = renameat2(AT_FDCWD, out->temp, AT_FDCWD, out->path, RENAME_NOREPLACE);
+
+	out->named_anew = r == 0;
+	if (r == 0 || (errno == EEXIST && !out->replace))
+		return r;
+	if (out->replace)
+		return rename(out->temp, out->path);
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	/* Some network file systems cannot rename so. */
+	r = link(out->temp, out->path);
+	out->named_anew = r == 0;
+	if (r == 0)
+		unlink(out->temp);
+	return r;
 }
 
 int prep_output_settle(struct prep_output *out, struct prep_err *err)
@@ -441,17 +506,9 @@ int prep_output_commit(struct prep_output *out, struct prep_err *err)
 	if (out->temp == NULL && link_temp(out, err) < 0)
 		return -1;
 	if (out->temp != NULL) {
-		const int r = out->replace ? rename(out->temp, out->path) : link(out->temp, out->path);
-
-		if (r != 0 && errno == EEXIST)
-			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)",
-					 out->path);
-		if (r != 0)
-			return prep_fail_errno(err, "%s: cannot rename the finished file", out->path);
-		if (!out->replace) {
-			unlink(out->temp);
-			out->named_anew = true;
-		}
+		if (name_temp(out) != 0)
+			return errno == EEXIST ? prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", out->path)
+					       : prep_fail_errno(err, "%s: cannot rename the finished file", out->path);
 		free(out->temp);
 		out->temp = NULL;
 	}

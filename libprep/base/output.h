@@ -5,7 +5,7 @@
  *
  * A regular file is written without a name (O_TMPFILE; where the file system
  * has none, under a hidden name beside the target), and gets its name after an
- * fsync. A killed process leaves nothing behind. An empty regular file that
+ * fsync. A killed process leaves nothing behind, or what the next one takes over. An empty regular file that
  * standard output was redirected to is written with holes too; on failure it
  * is left empty.
  */

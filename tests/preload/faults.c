@@ -52,6 +52,7 @@ static int (*REAL(ftruncate64))(int, off64_t);
 static int (*REAL(linkat))(int, const char *, int, const char *, int);
 static int (*REAL(link))(const char *, const char *);
 static int (*REAL(rename))(const char *, const char *);
+static int (*REAL(renameat2))(int, const char *, int, const char *, unsigned);
 static int (*REAL(mkdir))(const char *, mode_t);
 static int (*REAL(rmdir))(const char *);
 static int (*REAL(chmod))(const char *, mode_t);
@@ -75,6 +76,7 @@ static void find(void)
 	FIND(linkat);
 	FIND(link);
 	FIND(rename);
+	FIND(renameat2);
 	FIND(mkdir);
 	FIND(rmdir);
 	FIND(chmod);
@@ -283,6 +285,11 @@ int link(const char *from, const char *to)
 int rename(const char *from, const char *to)
 {
 	return due(NAME, -1) ? fail() : REAL(rename)(from, to);
+}
+
+int renameat2(int dir, const char *from, int new_dir, const char *to, unsigned flags)
+{
+	return due(NAME, -1) ? fail() : REAL(renameat2)(dir, from, new_dir, to, flags);
 }
 
 int unlink(const char *path)

@@ -37,7 +37,7 @@ static int (*REAL(ftruncate64))(int, off64_t);
 static int (*REAL(fsync))(int);
 static int (*REAL(linkat))(int, const char *, int, const char *, int);
 static int (*REAL(link))(const char *, const char *);
-static int (*REAL(rename))(const char *, const char *);
+static int (*REAL(renameat2))(int, const char *, int, const char *, unsigned);
 static int (*REAL(unlink))(const char *);
 static int (*REAL(mkdir))(const char *, mode_t);
 static int (*REAL(rmdir))(const char *);
@@ -59,7 +59,7 @@ static void start(void)
 	FIND(fsync);
 	FIND(linkat);
 	FIND(link);
-	FIND(rename);
+	FIND(renameat2);
 	FIND(unlink);
 	FIND(mkdir);
 	FIND(rmdir);
@@ -265,16 +265,21 @@ int link(const char *from, const char *to)
 	return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
-int rename(const char *from, const char *to)
+int renameat2(int dir, const char *from, int new_dir, const char *to, unsigned flags)
 {
 	int r;
 
 	pthread_mutex_lock(&lock);
-	r = REAL(rename)(from, to);
+	r = REAL(renameat2)(dir, from, new_dir, to, flags);
 	if (r == 0)
 		put_name(RECORD_MOVE, to, from);
 	pthread_mutex_unlock(&lock);
 	return r;
+}
+
+int rename(const char *from, const char *to)
+{
+	return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int unlink(const char *path)

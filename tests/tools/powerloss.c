@@ -57,15 +57,6 @@ static uint64_t rng;
 static const char *preload, *judge;
 static unsigned long states, barriers;
 
-/* xorshift64* */
-static uint64_t random_below(uint64_t n)
-{
-	rng ^= rng >> 12;
-	rng ^= rng << 25;
-	rng ^= rng >> 27;
-	return (rng * 0x2545F4914F6CDD1Dull >> 11) % n;
-}
-
 static size_t new_file(uint64_t ino, mode_t mode)
 {
 	file = grow(file, files, sizeof *file);
@@ -163,7 +154,7 @@ static void build_file(size_t i, size_t end, bool sectors, unsigned odds, struct
 		if (!op[k].pending || op[k].file != i || (!is_content(&op[k]) && op[k].r.op != RECORD_MODE))
 			continue;
 		if (op[k].r.op == RECORD_MODE) {
-			if (sectors ? random_below(8) < odds : op[k].keep)
+			if (sectors ? random_below(&rng, 8) < odds : op[k].keep)
 				ret->mode = (mode_t)op[k].r.off;
 			continue;
 		}
@@ -172,7 +163,7 @@ static void build_file(size_t i, size_t end, bool sectors, unsigned odds, struct
 			ret->written = true;
 	}
 	/* The size: one of those that it has had. */
-	most = sectors && random_below(2) == 0 ? random_below(versions) : versions;
+	most = sectors && random_below(&rng, 2) == 0 ? random_below(&rng, versions) : versions;
 	versions = 0;
 	for (size_t k = 0; k < end && versions < most; k++) {
 		if (!op[k].pending || op[k].file != i || !is_content(&op[k]))
@@ -200,7 +191,7 @@ static void build_file(size_t i, size_t end, bool sectors, unsigned odds, struct
 			continue;
 		}
 		for (uint64_t at = r->off / SECTOR * SECTOR; r->op != RECORD_SIZE && at < r->off + r->len && at < size; at += SECTOR)
-			if (random_below(8) < odds)
+			if (random_below(&rng, 8) < odds)
 				apply_bytes(&op[k], ret->data, ret->size, at, at + SECTOR);
 	}
 }
@@ -246,7 +237,7 @@ static void try(size_t end, bool sectors, unsigned odds, const char *how)
 	for (size_t i = 0; i < names; i++)
 		set_name(&list, &n, name[i].path, name[i].file, name[i].there);
 	for (size_t k = 0; k < end; k++)
-		if (op[k].pending && is_name(&op[k]) && (sectors ? random_below(8) < odds : op[k].keep))
+		if (op[k].pending && is_name(&op[k]) && (sectors ? random_below(&rng, 8) < odds : op[k].keep))
 			apply_name(&op[k], &list, &n);
 	qsort(list, n, sizeof *list, by_path); /* folders before what is in them */
 	for (size_t i = 0; i < n; i++) {
@@ -307,11 +298,11 @@ static void try_all(size_t end, unsigned n)
 	} else {
 		for (unsigned t = 0; t < n; t++) {
 			/* Nothing, everything, all that came before, one alone, all but one, and anything. */
-			const size_t cut = random_below(pending);
+			const size_t cut = random_below(&rng, pending);
 
 			for (size_t i = 0; i < pending; i++)
 				op[which[i]].keep = t == 0 ? false : t == 1 ? true : t % 4 == 0 ? i < cut
-						    : t % 4 == 1 ? i == cut : t % 4 == 2 ? i != cut : random_below(2) == 0;
+						    : t % 4 == 1 ? i == cut : t % 4 == 2 ? i != cut : random_below(&rng, 2) == 0;
 			try(end, false, 0, t % 4 == 3 ? "whole calls, at random" : "whole calls");
 		}
 	}
@@ -442,7 +433,7 @@ int main(int argc, char **argv)
 	}
 	preload = argv[2];
 	judge = argv[4];
-	rng = seed * 0x9E3779B97F4A7C15ull + 1;
+	rng = random_start(seed);
 	scenario_open(&scenario, argv[3]);
 	scenario_restore(&scenario);
 	start_files();
@@ -465,7 +456,7 @@ int main(int argc, char **argv)
 		printf("%s: nothing recorded\n", argv[5]);
 		return 1;
 	}
-	printf("%lu states at %lu points, seed %lu\n", states, barriers, seed);
+	printf("%lu states at %lu syncs, seed %lu\n", states, barriers, seed);
 	scenario_restore(&scenario);
 	return 0;
 }

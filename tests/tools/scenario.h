@@ -3,7 +3,7 @@
  * A scenario: a folder, a command that is run in it again and again, each time
  * with the folder as it was at first, and a judge, a shell command that is run there afterwards.
  *
- * What sweep.c and powerloss.c share; they die on whatever they cannot do.
+ * What sweep.c, powerloss.c and storm.c share; they die on whatever they cannot do.
  */
 #ifndef TESTS_TOOLS_SCENARIO_H
 #define TESTS_TOOLS_SCENARIO_H
@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 struct scenario_file {
@@ -44,6 +45,28 @@ static inline void die(const char *what)
 {
 	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
 	exit(2);
+}
+
+static inline double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Pseudo-random, below n, from a state that is not 0: xorshift64*. */
+static inline uint64_t random_below(uint64_t *state, uint64_t n)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return (*state * 0x2545F4914F6CDD1Dull >> 11) % n;
+}
+
+static inline uint64_t random_start(uint64_t seed)
+{
+	return seed * 0x9E3779B97F4A7C15ull + 1;
 }
 
 static inline void *grow(void *array, size_t n, size_t size)
@@ -191,12 +214,12 @@ static inline void scenario_restore(const struct scenario *s)
 	}
 }
 
-/* Run a command in the folder with `preload`. Returns its status as a shell has it. */
-static inline int scenario_run(const struct scenario *s, const char *preload, char *const *argv)
+/* Start a command in the folder with `preload`. */
+static inline pid_t scenario_start(const struct scenario *s, const char *preload, char *const *argv)
 {
 	posix_spawn_file_actions_t files;
-	int status, e;
 	pid_t pid;
+	int e;
 
 	if (ftruncate(s->messages, 0) != 0 || lseek(s->messages, 0, SEEK_SET) != 0)
 		die("messages");
@@ -211,9 +234,24 @@ static inline int scenario_run(const struct scenario *s, const char *preload, ch
 	posix_spawn_file_actions_destroy(&files);
 	unsetenv("LD_PRELOAD");
 	errno = e;
-	if (e != 0 || waitpid(pid, &status, 0) != pid)
+	if (e != 0)
 		die(argv[0]);
+	return pid;
+}
+
+/* Its status as a shell has it. */
+static inline int scenario_wait(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		die("wait");
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static inline int scenario_run(const struct scenario *s, const char *preload, char *const *argv)
+{
+	return scenario_wait(scenario_start(s, preload, argv));
 }
 
 static inline unsigned scenario_lines(const struct scenario *s)

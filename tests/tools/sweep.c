@@ -5,8 +5,6 @@
  * After each run its status and messages must be right, and the judge must find
  * its folder whole. The judge is told HOW and STATUS in its environment.
  */
-#include <time.h>
-
 #include "scenario.h"
 
 static const char usage[] =
@@ -23,14 +21,6 @@ static const char usage[] =
 static struct scenario scenario;
 static const char *preload, *judge;
 static unsigned long points;
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static int run(const char *how, unsigned long at, char *const *argv)
 {
