@@ -513,3 +513,54 @@ only() {
 		rm -f y.raw y.vhd
 	done
 }
+
+@test "what lies in no volume that is known is the same, to the byte, after every step" {
+	skip_without sfdisk mkfs.ext4 mkntfs
+	# noise between, before and behind the partitions; one of an unknown type, a logical one, one with ext4
+	head -c 64M /dev/urandom >disk.raw
+	dd if=/dev/zero of=disk.raw bs=512 count=1 conv=notrunc status=none
+	sfdisk -q disk.raw <<-'END'
+		label: dos
+		start=2048, size=40960, type=7, bootable
+		start=45056, size=20480, type=83
+		start=67584, size=8192, type=da
+		start=77824, size=51200, type=f
+		start=79872, size=10240, type=7
+		start=94208, size=16384, type=27
+	END
+	truncate -s 20M ntfs
+	mkntfs -F -Q -q -T -p 2048 -H 255 -S 63 ntfs 2>/dev/null
+	printf 'gen /pagefile.sys noise 3000000 1\ngen /keep noise 4000000 2\ngen /gone noise 2000000 3\nrm /gone\nlogfile clean\n' |
+		"$populate" --stamp ntfs
+	truncate -s 10M ext4
+	mkfs.ext4 -q -F ext4
+	head -c 3M /dev/urandom >in-ext4
+	debugfs -w -R 'write in-ext4 file' ext4 2>/dev/null
+	debugfs -w -R 'rm file' ext4 2>/dev/null
+	dd if=ntfs of=disk.raw bs=1M seek=1 conv=notrunc status=none
+	dd if=ext4 of=disk.raw bs=1M seek=22 conv=notrunc status=none
+	# all but the NTFS volume, which has the first MiB's noise before it, and ends at 21 MiB
+	other() {
+		vhd-compact -q --to raw "$1" | { head -c 1M; head -c 20M >/dev/null; cat; }
+	}
+	other disk.raw >want
+	[ "$(stat -c %s want)" -eq $((44 << 20)) ]
+	vhd-compact -q -o 1.vhd disk.raw
+	vhd-rmfile -q -o 2.vhd 1.vhd /pagefile.sys
+	vhd-defrag -q -o 3.vhd 2.vhd
+	vhd-zerofree -q -o 4.vhd 3.vhd
+	vhd-compact -q --block-size 512K -o 5.vhd 4.vhd
+	ckm-pack -q --trim -o 5.ckm 5.vhd
+	ckm-unpack -q --no-cache -o 6.vhd 5.ckm
+	for n in {1..6}; do
+		other $n.vhd | cmp - want
+		sound_ntfs $n.vhd
+	done
+	same_guest 5.vhd 6.vhd
+	cp 1.vhd x.vhd
+	vhd-rmfile -q -i x.vhd /pagefile.sys
+	vhd-defrag -q -i x.vhd
+	vhd-zerofree -q -i x.vhd
+	vhd-compact -q -i x.vhd
+	other x.vhd | cmp - want
+}
