@@ -284,7 +284,7 @@ static void report_json(const struct opts *o, const struct work *w, uint32_t ran
 		"index_size", (json_int_t)info->section_len, "chunks", (json_int_t)in->chunks,
 		"wanted_bytes", (json_int_t)w->supply.wanted_bytes);
 
-	json_object_update_new(root, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+	json_object_update_new(root, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 		"file_size", (json_int_t)f->restored.file_size,
 		"resumed_bytes", (json_int_t)f->restored.resumed_bytes,
 		"local_chunks", (json_int_t)(dry ? w->supply.local_chunks : f->restored.seed_chunks),
@@ -295,6 +295,8 @@ static void report_json(const struct opts *o, const struct work *w, uint32_t ran
 		"requests", (json_int_t)(dry ? ranges + 1 : f->count.requests),
 		"fetched_bytes", (json_int_t)(dry ? bytes + info->section_len : f->count.bytes),
 		"index_bytes", (json_int_t)(dry ? info->section_len : f->index_bytes),
+		"patches", (json_int_t)(dry ? w->supply.patches : f->restored.patches),
+		"patch_bytes", (json_int_t)(dry ? w->supply.patch_bytes : f->restored.patch_bytes),
 		"retries", (json_int_t)f->count.retries, "restarts", (json_int_t)f->restarts,
 		"seeds", trim_origins_json(&w->supply)));
 	cmd_print_json(&o->cmd, root);
@@ -321,6 +323,7 @@ static void report(const struct opts *o, const struct work *w, uint32_t ranges, 
 			fprintf(out, ", %s of it here", cmd_size(w->supply.found_bytes));
 		fprintf(out, "; to fetch: %s of %s in %u range%s, and the index, %s\n", cmd_size(bytes),
 			cmd_size(info->package_size), ranges, ranges == 1 ? "" : "s", cmd_size(info->section_len));
+		trim_print_patches(out, &w->supply);
 		trim_print_origins(out, &w->supply);
 		return;
 	}

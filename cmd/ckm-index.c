@@ -253,7 +253,7 @@ static int report_transfer(const struct opts *o, const struct prep_ckm *p, const
 	free(range);
 	if (o->cmd.json) {
 		cmd_print_json(&o->cmd, json_pack(
-			"{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			"{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 			"package", cmd_json_text(o->operand[0]), "name", in->name, "image_version", in->version,
 			"disk_size", (json_int_t)in->disk_size,
 			"package_size", (json_int_t)prep_ckm_info(p)->package_size, "index_size", (json_int_t)index_size,
@@ -263,6 +263,7 @@ static int report_transfer(const struct opts *o, const struct prep_ckm *p, const
 			"missing_chunks", (json_int_t)supply->nowhere_chunks,
 			"missing_bytes", (json_int_t)supply->nowhere_bytes,
 			"frames", (json_int_t)supply->frames, "ranges", (json_int_t)n,
+			"patches", (json_int_t)supply->patches, "patch_bytes", (json_int_t)supply->patch_bytes,
 			"fetch_bytes", (json_int_t)bytes, "sources", trim_origins_json(supply)));
 		return 0;
 	}
@@ -278,6 +279,7 @@ static int report_transfer(const struct opts *o, const struct prep_ckm *p, const
 	printf("  to fetch: %s of %s in %u range%s (%u of %u frames), and the index, %s\n", cmd_size(bytes),
 	       cmd_size(prep_ckm_info(p)->package_size), n, n == 1 ? "" : "s", supply->frames, in->frames,
 	       cmd_size(index_size));
+	trim_print_patches(stdout, supply);
 	return 0;
 }
 

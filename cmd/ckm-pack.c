@@ -30,8 +30,8 @@ static const char usage[] =
 "      --base INDEX       the package of an older image, or its index: put what\n"
 "                         that does not hold in frames of its own\n"
 "      --base-image OLD   the older image itself, a VHD, VHDX, raw disk or .ckm,\n"
-"                         to make patches of; alone or with its --base;\n"
-"                         both are repeatable: a client needs one of them\n"
+"                         to make patches of; both options are repeatable: a\n"
+"                         client needs one of the bases\n"
 "      --patches KIND     also: in addition to what is new (default with\n"
 "                         --base-image); only: instead of it, with --difference\n"
 "      --difference       leave out what every base holds\n"
@@ -324,7 +324,7 @@ static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
 		const struct prep_base_how how = {
 			.index = w->bases < o->indexes ? o->base[w->bases] : NULL,
 			.image = w->bases < o->images ? o->base_image[w->bases] : NULL,
-			.access = o->base_access,
+			.access = o->base_access, .parents = &o->cmd.parents,
 		};
 
 		if (prep_base_open(&how, w->pool, &w->base[w->bases], &o->cmd.progress, err) < 0)

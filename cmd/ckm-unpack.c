@@ -152,7 +152,7 @@ static void report_json(const struct opts *o, const struct work *w)
 	const struct prep_restore_report *r = &w->restored;
 
 	cmd_print_json(&o->cmd, json_pack(
-		"{s:o, s:s, s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+		"{s:o, s:s, s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 		"package", cmd_json_text(o->package), "name", in->name, "image_version", in->version,
 		"dry_run", o->cmd.dry_run, "format", names[w->how.format],
 		"sealed", info->sealed, "verified", info->verified,
@@ -164,6 +164,8 @@ static void report_json(const struct opts *o, const struct work *w)
 		"bad_chunks", (json_int_t)r->bad_chunks,
 		"frames", (json_int_t)(o->cmd.dry_run ? w->supply.frames : r->frames),
 		"frame_bytes", (json_int_t)(o->cmd.dry_run ? w->supply.frame_bytes : r->frame_bytes),
+		"patches", (json_int_t)(o->cmd.dry_run ? w->supply.patches : r->patches),
+		"patch_bytes", (json_int_t)(o->cmd.dry_run ? w->supply.patch_bytes : r->patch_bytes),
 		"seeds", trim_origins_json(&w->supply)));
 }
 
@@ -186,6 +188,7 @@ static void report(const struct opts *o, const struct work *w)
 			fprintf(f, "; %s of it in seeds", cmd_size(w->supply.found_bytes));
 		fprintf(f, "; %u of %u frames to unpack, %s\n", w->supply.frames, in->frames,
 			cmd_size(w->supply.frame_bytes));
+		trim_print_patches(f, &w->supply);
 		trim_print_origins(f, &w->supply);
 		return;
 	}

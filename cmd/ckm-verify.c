@@ -7,9 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cmd/cmd.h"
+#include "cmd/trim.h"
 #include "libprep/base/file.h"
 #include "libprep/ckm/verify.h"
+#include "libprep/trim/reference.h"
 
 static const char usage[] =
 "Usage: ckm-verify [OPTION]... PKG...\n"
@@ -17,6 +18,11 @@ static const char usage[] =
 "written. PKG.index beside a PKG must be the index that PKG has inside.\n"
 "\n"
 "      --quick            structure and signature only; PKG may be an index\n"
+"      --seed SEED        what the patches of an update are made of: the older\n"
+"                         image, or its package; repeatable\n"
+"      --cache DIR        keep the indexes of seeds in DIR\n"
+"                         (default: $XDG_CACHE_HOME/prep, else ~/.cache/prep)\n"
+"      --no-cache         keep none\n"
 "      --verify-with KEY  public key (PEM) that must have signed the packages\n"
 "      --key KEY          private key (PEM) that opens sealed packages\n"
 "      --passphrase-file FILE  the passphrase, in the first line of FILE\n"
@@ -31,15 +37,15 @@ static const char usage[] =
 "\n"
 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 damaged.\n";
 
-enum { OPT_QUICK = CMD_OPT_OWN, OPT_VERIFY_WITH, OPT_KEY, OPT_PASSPHRASE };
+enum { OPT_QUICK = CMD_OPT_OWN };
 
 static const struct option longopts[] = {
 	CMD_LONG_COMMON,
-	{ "jobs", required_argument, NULL, 'J' },
+	TRIM_LONG_READ,
 	{ "quick", no_argument, NULL, OPT_QUICK },
-	{ "verify-with", required_argument, NULL, OPT_VERIFY_WITH },
-	{ "key", required_argument, NULL, OPT_KEY },
-	{ "passphrase-file", required_argument, NULL, OPT_PASSPHRASE },
+	{ "seed", required_argument, NULL, TRIM_OPT_SEED },
+	{ "cache", required_argument, NULL, TRIM_OPT_CACHE },
+	{ "no-cache", no_argument, NULL, TRIM_OPT_NO_CACHE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -48,10 +54,9 @@ static const struct option longopts[] = {
 
 struct opts {
 	struct cmd cmd;
+	struct trim trim;
 	char **package;
-	unsigned jobs;
 	bool quick;
-	struct prep_ckm_access access;
 };
 
 static void parse(struct opts *o, int argc, char **argv)
@@ -61,31 +66,22 @@ static void parse(struct opts *o, int argc, char **argv)
 	cmd_start(&o->cmd, argv[0], usage);
 	/* Nothing is written but the report: it goes to standard output. */
 	o->cmd.dry_run = true;
-	while ((c = getopt_long(argc, argv, CMD_SHORT_COMMON "J:", longopts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, CMD_SHORT_COMMON TRIM_SHORT_READ, longopts, NULL)) != -1) {
 		switch (c) {
-		case 'J':
-			o->jobs = cmd_jobs(&o->cmd, optarg);
-			break;
 		case OPT_QUICK:
 			o->quick = true;
 			break;
-		case OPT_VERIFY_WITH:
-			o->access.verify_with = optarg;
-			break;
-		case OPT_KEY:
-			o->access.key_file = optarg;
-			break;
-		case OPT_PASSPHRASE:
-			o->access.passphrase_file = optarg;
-			break;
 		default:
-			cmd_option(&o->cmd, c);
+			trim_option(&o->cmd, &o->trim, c);
 		}
 	}
 	if (optind == argc)
 		cmd_usage(&o->cmd, "which package?");
 	o->package = argv + optind;
-	o->access.outer_only = o->quick && o->access.key_file == NULL && o->access.passphrase_file == NULL;
+	trim_check(&o->cmd, &o->trim);
+	if (o->quick && o->trim.seeds > 0)
+		cmd_usage(&o->cmd, "--quick applies no patches: --seed is of no use");
+	o->trim.access.outer_only = o->quick && o->trim.access.key_file == NULL && o->trim.access.passphrase_file == NULL;
 }
 
 /* PATH.index, where there is one, must be what the package has inside. */
@@ -164,6 +160,10 @@ static void report_text(const struct opts *o, const char *path, const struct pre
 		printf("%u frames, %s", v->frames, cmd_size(v->bytes));
 	if (v->absent > 0)
 		printf(", %u frames left to the base", v->absent);
+	if (v->unapplied > 0)
+		printf(", %u of %u patches only by their digests (--seed names what they are made of)", v->unapplied, v->patches);
+	else if (v->patches > 0)
+		printf(", %u of them patches", v->patches);
 	printf("%s%s\n", info->sealed ? ", sealed" : "",
 	       info->verified ? ", signature good" : info->is_signed ? ", signed by a key that was not asked for" : "");
 }
@@ -182,10 +182,11 @@ static json_t *report_json(const char *path, const struct prep_ckm *p, const str
 	for (uint32_t i = 0; in != NULL && v->hit != NULL && i < in->streams; i++)
 		if (v->hit[i])
 			json_array_append_new(files, cmd_json_text(stream_name(&in->stream[i], name, sizeof name)));
-	root = json_pack("{s:o, s:b, s:o*, s:i, s:i, s:I, s:o, s:o}",
+	root = json_pack("{s:o, s:b, s:o*, s:i, s:i, s:i, s:i, s:I, s:o, s:o}",
 		"package", cmd_json_text(path), "sound", err->code == PREP_DONE,
 		"error", err->code != PREP_DONE ? cmd_json_text(err->msg) : NULL,
-		"frames", (int)v->frames, "absent", (int)v->absent, "bytes", (json_int_t)v->bytes,
+		"frames", (int)v->frames, "absent", (int)v->absent, "patches", (int)v->patches,
+		"unapplied", (int)v->unapplied, "bytes", (json_int_t)v->bytes,
 		"damaged", frames, "hit", files);
 	if (info != NULL) {
 		json_object_set_new(root, "sealed", json_boolean(info->sealed));
@@ -196,6 +197,51 @@ static json_t *report_json(const char *path, const struct prep_ckm *p, const str
 	return root;
 }
 
+/* What patches refer to, from the seeds. */
+struct references {
+	const struct opts *o;
+	struct prep_supply supply;
+};
+
+static int read_reference(void *arg, uint32_t i, uint8_t *buf, struct prep_err *err)
+{
+	const struct references *f = arg;
+	struct prep_seed_reader reader;
+	uint32_t bad;
+	int r;
+
+	if (prep_seed_reader_open(&reader, err) < 0)
+		return -1;
+	r = prep_reference_read(&reader, &f->supply, f->o->trim.open, f->o->trim.opened, i, buf, &bad, err);
+	prep_seed_reader_close(&reader);
+	return r;
+}
+
+/* All frames; patches too, if the seeds have what they refer to. */
+static int verify_frames(struct opts *o, const char *path, struct prep_ckm *p, struct prep_pool *pool,
+			 struct prep_verify_report *v, struct prep_err *err)
+{
+	struct references f = { .o = o };
+	const struct prep_verify_references references = { read_reference, &f };
+	const bool seeds = o->trim.opened > 0 && prep_ckm_info(p)->patches;
+	int r = 0;
+
+	if (seeds) {
+		r = prep_supply_new(prep_ckm_index(p), &f.supply, err);
+		for (size_t i = 0; r == 0 && i < o->trim.opened; i++)
+			r = prep_supply_add(&f.supply, &o->trim.open[i]->catalog, err);
+		if (r == 0)
+			r = prep_supply_make(&f.supply, err);
+	}
+	if (r == 0)
+		r = prep_verify(p, seeds ? &references : NULL, pool, v, &o->cmd.progress, err);
+	if (r == 0 && seeds && v->unapplied > 0 && v->damaged == 0)
+		r = prep_fail(err, PREP_EREFUSED, "%s: %u of its %u patches are not made of what the seeds hold, or hold no longer",
+			      path, v->unapplied, v->patches);
+	prep_supply_clear(&f.supply);
+	return r;
+}
+
 /* One package: whatever is wrong with it is in *err. */
 static void verify(struct opts *o, const char *path, struct prep_pool *pool, json_t *list,
 		   struct prep_err *err)
@@ -203,12 +249,12 @@ static void verify(struct opts *o, const char *path, struct prep_pool *pool, jso
 	struct prep_verify_report v = { .frames = 0 };
 	struct prep_ckm *p = NULL;
 
-	if (prep_ckm_open(path, &o->access, &p, err) == 0 && prep_ckm_info(p)->section_off == 0 && !o->quick)
+	if (prep_ckm_open(path, &o->trim.access, &p, err) == 0 && prep_ckm_info(p)->section_off == 0 && !o->quick)
 		prep_fail(err, PREP_EREFUSED, "%s: an index alone, without frames (--quick checks it)", path);
 	if (err->code == PREP_DONE && prep_ckm_info(p)->section_off != 0)
 		check_beside(p, path, err);
 	if (err->code == PREP_DONE && !o->quick)
-		prep_verify(p, pool, &v, &o->cmd.progress, err);
+		verify_frames(o, path, p, pool, &v, err);
 	if (err->code == PREP_DONE && !o->cmd.json)
 		report_text(o, path, p, &v);
 	if (v.damaged > 0)
@@ -225,8 +271,10 @@ static void run(struct opts *o, struct prep_err *err)
 	struct prep_pool *pool;
 	json_t *list;
 
-	if (prep_pool_open(o->jobs, &pool, err) < 0)
+	if (trim_open(&o->cmd, &o->trim, false, NULL, err) < 0 || prep_pool_open(o->trim.jobs, &pool, err) < 0) {
+		trim_close(&o->trim);
 		return;
+	}
 	list = json_array();
 	for (char **path = o->package; *path != NULL; path++) {
 		struct prep_err one = PREP_ERR_INIT;
@@ -242,6 +290,7 @@ static void run(struct opts *o, struct prep_err *err)
 			break;
 	}
 	prep_pool_close(pool);
+	trim_close(&o->trim);
 	if (o->cmd.json)
 		cmd_print_json(&o->cmd, json_pack("{s:o}", "packages", list));
 	else

@@ -222,6 +222,15 @@ static const char *origin_path(const struct prep_supply_origin *o)
 	return o->catalog->origin[o->origin].path;
 }
 
+void trim_print_patches(FILE *f, const struct prep_supply *supply)
+{
+	if (supply->patches > 0)
+		fprintf(f, "  patches: %s of it in %u frames, %s\n", cmd_size(supply->patched_bytes), supply->patches,
+			cmd_size(supply->patch_bytes));
+	if (supply->useless > 0)
+		fprintf(f, "  %u patches are of no use: no seed has what they are made of\n", supply->useless);
+}
+
 void trim_print_origins(FILE *f, const struct prep_supply *supply)
 {
 	if (supply->origins == 0)

@@ -39,12 +39,12 @@ static int open_package(struct prep_base *b, const char *path, const struct prep
 	return 0;
 }
 
-static int open_image(struct prep_base *b, const char *path, struct prep_pool *pool,
-		      const struct prep_progress *progress, struct prep_err *err)
+static int open_image(struct prep_base *b, const char *path, const struct prep_parents *parents,
+		      struct prep_pool *pool, const struct prep_progress *progress, struct prep_err *err)
 {
 	const struct prep_plan_how how = { .frame_size = FRAME_SIZE };
 
-	if (prep_disk_open(path, 0, &b->disk, err) < 0)
+	if (prep_disk_open_chain(path, 0, parents, &b->disk, err) < 0)
 		return -1;
 	b->name = path;
 	b->has_content = true;
@@ -105,7 +105,7 @@ int prep_base_open(const struct prep_base_how *how, struct prep_pool *pool, stru
 		if (r == 0 && !ret->has_content)
 			r = prep_fail(err, PREP_EREFUSED, "%s: an index alone, without the content", how->image);
 	} else if (r == 0 && how->image != NULL) {
-		r = open_image(ret, how->image, pool, progress, err);
+		r = open_image(ret, how->image, how->parents, pool, progress, err);
 	}
 	if (r == 0)
 		r = prep_chunk_table_new(ret->index, &ret->table, err);

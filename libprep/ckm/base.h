@@ -9,11 +9,13 @@
 #include "libprep/ckm/hash.h"
 #include "libprep/ckm/package.h"
 #include "libprep/ckm/plan.h"
+#include "libprep/disk/parent.h"
 
 struct prep_base_how {
 	const char *index;  /* a package, or its index; NULL: the image is surveyed */
 	const char *image;  /* a VHD, VHDX or raw disk, or a whole package; NULL: the content is that of a package given as index, if any */
 	struct prep_ckm_access access;
+	const struct prep_parents *parents; /* of an image that is a differencing disk: as prep_disk_open_chain has it */
 };
 
 struct prep_base {

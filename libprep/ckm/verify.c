@@ -9,8 +9,10 @@
 struct frame_job {
 	struct prep_job job;
 	struct prep_ckm *package;
+	const struct prep_verify_references *references;
 	uint32_t number;
-	uint8_t *stored, *raw; /* room for the largest frame */
+	uint8_t *stored, *raw, *reference; /* room for the largest frame, and what a patch refers to */
+	bool applied;          /* a patch */
 	struct prep_err read, decode;
 };
 
@@ -19,8 +21,21 @@ static void check_frame(struct prep_job *job)
 	struct frame_job *j = (struct frame_job *)job;
 
 	j->read = j->decode = (struct prep_err)PREP_ERR_INIT;
-	if (prep_ckm_read_frame(j->package, j->number, j->stored, &j->read) == 0)
-		prep_ckm_decode_frame(j->package, j->number, j->stored, NULL, j->raw, &j->decode);
+	if (prep_ckm_read_frame(j->package, j->number, j->stored, &j->read) < 0)
+		return;
+	if (prep_ckm_index(j->package)->frame[j->number].kind == PREP_FRAME_PATCH) {
+		const int ok = j->references == NULL ? 0 : j->references->read(j->references->arg, j->number, j->reference,
+									       &j->decode);
+
+		j->applied = ok == 1;
+		if (ok < 0)
+			return;
+		if (!j->applied) {
+			prep_ckm_check_frame(j->package, j->number, j->stored, &j->decode);
+			return;
+		}
+	}
+	prep_ckm_decode_frame(j->package, j->number, j->stored, j->reference, j->raw, &j->decode);
 }
 
 static int note_damage(struct prep_verify_report *r, uint32_t frame, const char *what, struct prep_err *err)
@@ -46,6 +61,10 @@ static int take_result(const struct frame_job *j, struct prep_verify_report *r, 
 	const struct prep_frame *f = &prep_ckm_index(j->package)->frame[j->number];
 
 	r->frames++;
+	if (f->kind == PREP_FRAME_PATCH) {
+		r->patches++;
+		r->unapplied += !j->applied;
+	}
 	r->stored += f->stored;
 	r->bytes += f->size;
 	if (j->read.code != PREP_DONE)
@@ -91,6 +110,7 @@ static int check_frames(struct prep_ckm *p, struct prep_pool *pool, struct frame
 /* Which streams have chunks in damaged frames. */
 static int find_hits(const struct prep_ckm_index *in, struct prep_verify_report *r, struct prep_err *err)
 {
+	uint8_t *patched;
 	bool *bad;
 
 	if (r->damaged == 0)
@@ -103,20 +123,30 @@ static int find_hits(const struct prep_ckm_index *in, struct prep_verify_report 
 	}
 	for (size_t i = 0; i < r->damaged; i++)
 		bad[r->damage[i].frame] = true;
-	for (uint32_t i = 0; i < in->streams; i++)
-		for (uint32_t k = 0; k < in->stream[i].refs && !r->hit[i]; k++)
-			r->hit[i] = bad[in->chunk[in->ref[in->stream[i].first_ref + k]].frame];
+	patched = calloc((size_t)in->chunks / 8 + 1, 1);
+	for (uint32_t i = in->frames - in->patches; i < in->frames && patched != NULL; i++)
+		for (uint32_t k = 0; bad[i] && k < in->frame[i].chunks; k++)
+			prep_bit_set(patched, prep_frame_chunk(in, &in->frame[i], k));
+	for (uint32_t i = 0; i < in->streams && patched != NULL; i++)
+		for (uint32_t k = 0; k < in->stream[i].refs && !r->hit[i]; k++) {
+			const uint32_t chunk = in->ref[in->stream[i].first_ref + k];
+
+			r->hit[i] = bad[in->chunk[chunk].frame] || prep_bit_get(patched, chunk);
+		}
 	free(bad);
+	if (patched == NULL)
+		return prep_fail_nomem(err);
+	free(patched);
 	return 0;
 }
 
-int prep_verify(struct prep_ckm *p, struct prep_pool *pool, struct prep_verify_report *ret,
-		const struct prep_progress *progress, struct prep_err *err)
+int prep_verify(struct prep_ckm *p, const struct prep_verify_references *references, struct prep_pool *pool,
+		struct prep_verify_report *ret, const struct prep_progress *progress, struct prep_err *err)
 {
 	const struct prep_ckm_index *in = prep_ckm_index(p);
 	const size_t window = 2 * (size_t)prep_pool_threads(pool);
 	struct frame_job *job = calloc(window, sizeof *job);
-	size_t stored = 1, raw = 1;
+	size_t stored = 1, raw = 1, reference = 1;
 	uint64_t total = 0;
 	int r = 0;
 
@@ -132,11 +162,14 @@ int prep_verify(struct prep_ckm *p, struct prep_pool *pool, struct prep_verify_r
 		raw = prep_max(raw, in->frame[i].size);
 		total += in->frame[i].size;
 	}
+	for (uint32_t i = 0; i < in->patches; i++)
+		reference = prep_max(reference, in->patch[i].size);
 	for (size_t i = 0; i < window; i++) {
 		job[i] = (struct frame_job){
-			.job.run = check_frame, .package = p, .stored = malloc(stored), .raw = malloc(raw),
+			.job.run = check_frame, .package = p, .references = references, .stored = malloc(stored),
+			.raw = malloc(raw), .reference = malloc(reference),
 		};
-		if (job[i].stored == NULL || job[i].raw == NULL)
+		if (job[i].stored == NULL || job[i].raw == NULL || job[i].reference == NULL)
 			r = prep_fail_nomem(err);
 	}
 	if (r == 0)
@@ -146,6 +179,7 @@ int prep_verify(struct prep_ckm *p, struct prep_pool *pool, struct prep_verify_r
 	for (size_t i = 0; i < window; i++) {
 		free(job[i].stored);
 		free(job[i].raw);
+		free(job[i].reference);
 	}
 	free(job);
 	if (r < 0)

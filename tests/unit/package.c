@@ -266,7 +266,7 @@ static bool is_found(const unsigned char *p, size_t len, const char *path, struc
 	check_write(fd, p, len, 0);
 	close(fd);
 	if (prep_ckm_open(path, &nothing, &ckm, &err) == 0)
-		prep_verify(ckm, pool, &v, NULL, &err);
+		prep_verify(ckm, NULL, pool, &v, NULL, &err);
 	found = v.damaged > 0 || err.code == PREP_EDAMAGED || err.code == PREP_EREFUSED;
 	prep_verify_clear(&v);
 	prep_ckm_close(ckm);
@@ -353,7 +353,7 @@ static void the_error_names_the_frame(void)
 	check_write(fd, p, len, 0);
 	close(fd);
 	CHECK_DONE(prep_pool_open(2, &pool, &err));
-	CHECK_DONE(prep_verify(ckm, pool, &v, NULL, &err));
+	CHECK_DONE(prep_verify(ckm, NULL, pool, &v, NULL, &err));
 	CHECK_EQ(v.damaged, 2);
 	CHECK(strstr(v.damage[0].what, "frame 0 is damaged") != NULL);
 	CHECK(strstr(v.damage[1].what, "frame 1 is damaged") != NULL);
