@@ -233,18 +233,15 @@ static bool dynamic_backing(struct prep_disk *d, uint64_t off, struct prep_backi
  */
 static int keep_bitmap(struct prep_vhd *v, uint32_t block, uint8_t *bitmap, struct prep_err *err)
 {
-	uint32_t *more = v->changed;
-
 	if (v->fresh == NULL)
 		v->fresh = calloc(v->info.header.bat_entries, sizeof *v->fresh);
 	/* Room for as many as there may be before they are flushed, once. */
 	if (v->changed == NULL)
-		more = calloc(FRESH_MAX / v->bitmap_size + 1, sizeof *more);
-	if (v->fresh == NULL || more == NULL) {
+		v->changed = calloc(FRESH_MAX / v->bitmap_size + 1, sizeof *v->changed);
+	if (v->fresh == NULL || v->changed == NULL) {
 		free(bitmap);
 		return prep_fail_nomem(err);
 	}
-	v->changed = more;
 	if (v->fresh[block] == NULL)
 		v->changed[v->n_changed++] = block;
 	free(v->fresh[block]);

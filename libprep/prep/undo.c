@@ -131,11 +131,11 @@ static int open_base(const char *base, const struct prep_undo *how, struct pair 
 		     struct prep_err *err)
 {
 	const struct prep_vhd_info *info;
-	unsigned chain = 0;
+	unsigned chain = 1;
 
 	if (prep_disk_open_chain(base, 0, how->parents, ret, err) < 0)
 		return -1;
-	for (const struct prep_disk *d = *ret; d != NULL; d = d->parent)
+	for (const struct prep_disk *d = (*ret)->parent; d != NULL; d = d->parent)
 		chain++;
 	if (chain == PREP_PARENT_DEPTH)
 		return prep_fail(err, PREP_EREFUSED,
