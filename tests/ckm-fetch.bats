@@ -178,10 +178,13 @@ field() {
 	use_series
 	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
 		-keyout key.pem -out cert.pem 2>/dev/null
-	nginx_serve "$www" "ssl_certificate $PWD/cert.pem; ssl_certificate_key $PWD/key.pem;" "ssl http2"
+	nginx_serve "$www" "ssl_certificate $PWD/cert.pem; ssl_certificate_key $PWD/key.pem; limit_rate 8m;
+		location /plain/ { return 302 http://127.0.0.1:1/; }" "ssl http2"
 	run -0 ckm-fetch --cacert cert.pem -o out.vhd "https${url#http}/v2.ckm"
 	same_guest "$www/v2.vhd" out.vhd
 	grep -q 'HTTP/2.0' ng/access.log
+	run -1 ckm-fetch --cacert cert.pem -o other.vhd "https${url#http}/plain/v2.ckm"
+	[[ $output == *"redirect that is not followed"* ]]
 	run -1 ckm-fetch -o other.vhd "https${url#http}/v2.ckm"
 	[[ $output == *certificate* ]]
 	[ ! -e other.vhd ]
@@ -207,6 +210,26 @@ field() {
 	cmp out.vhd other.vhd
 }
 
+@test "who you are: Digest, and NTLM on each connection; a scheme that does not help is told" {
+	use_series
+	echo secret >pass
+	echo wrong >badpass
+	for scheme in digest ntlm; do
+		bad --$scheme me:secret "$www"
+		run -0 ckm-fetch --user me --password-file pass -o $scheme.vhd "$url/v2.ckm"
+		same_guest "$www/v2.vhd" $scheme.vhd
+		run -0 ckm-fetch --auth $scheme --user me --password-file pass -n "$url/v2.ckm"
+		run -1 ckm-fetch --auth $scheme --user me --password-file badpass -o x.vhd "$url/v2.ckm"
+		[[ $output == *401* ]]
+		run -1 ckm-fetch --auth basic --user me --password-file pass -o x.vhd "$url/v2.ckm"
+		[[ $output == *"by $scheme"*401* ]]
+	done
+	bad --offer Negotiate "$www"
+	run -1 ckm-fetch --auth negotiate -o x.vhd "$url/v2.ckm"
+	[[ $output == *"by negotiate"*401* ]]
+	[ ! -e x.vhd ] && [ ! -e x.vhd.part ]
+}
+
 @test "redirects are followed, to the web alone" {
 	use_series
 	nginx_serve "$www" "location /old/ { rewrite ^/old/(.*)\$ /\$1 redirect; }
@@ -214,7 +237,9 @@ field() {
 	run -0 ckm-fetch -o out.vhd "$url/old/v2.ckm"
 	same_guest "$www/v2.vhd" out.vhd
 	run -1 ckm-fetch -o x.vhd "$url/out/v2.ckm"
+	[[ $output == *"redirect that is not followed"* ]]
 	run -1 ckm-fetch -o x.vhd "$url/round/v2.ckm"
+	[[ $output == *"redirect that is not followed"* ]]
 	[ ! -e x.vhd ]
 }
 

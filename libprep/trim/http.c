@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "libprep/base/bytes.h"
@@ -68,7 +69,8 @@ int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *h
 	SET(CURLOPT_URL, url);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https,file");
-	SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	/* What was to come by TLS is not taken from elsewhere. */
+	SET(CURLOPT_REDIR_PROTOCOLS_STR, strncasecmp(url, "https:", 6) == 0 ? "https" : "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 1L);
 	SET(CURLOPT_MAXREDIRS, REDIRECTS);
 	SET(CURLOPT_USERAGENT, "ckm-fetch/" PREP_VERSION);
@@ -145,19 +147,45 @@ bool prep_http_range_of(CURL *easy, uint64_t *from, uint64_t *total)
 	return b >= a;
 }
 
-/* What a status means, where there is more to say than its number. */
-static const char *status_text(long status)
+/* " by basic or ntlm": how a server (or proxy) that asked who we are would hear it. */
+static const char *asked_by(CURL *easy, CURLINFO info, char ret[64])
 {
+	static const struct {
+		unsigned long bit;
+		const char *name;
+	} kind[] = {
+		{ CURLAUTH_BASIC, "basic" }, { CURLAUTH_DIGEST, "digest" }, { CURLAUTH_NTLM, "ntlm" },
+		{ CURLAUTH_NEGOTIATE, "negotiate" },
+	};
+	long offered = 0;
+
+	ret[0] = '\0';
+	curl_easy_getinfo(easy, info, &offered);
+	for (size_t i = 0; i < sizeof kind / sizeof kind[0]; i++)
+		if ((unsigned long)offered & kind[i].bit)
+			snprintf(ret + strlen(ret), 64 - strlen(ret), "%s%s", ret[0] == '\0' ? " by " : " or ", kind[i].name);
+	return ret;
+}
+
+/* What a status means, where there is more to say than its number. */
+static const char *status_text(CURL *easy, long status, char room[160])
+{
+	char by[64];
+
 	switch (status) {
 	case 401:
-		return "the server asks who you are, or does not know you (--user, --password-file, --netrc)";
+		snprintf(room, 160, "the server asks who you are%s, or does not know you (--user, --password-file, --netrc)",
+			 asked_by(easy, CURLINFO_HTTPAUTH_AVAIL, by));
+		return room;
 	case 403:
 		return "the server does not allow it";
 	case 404:
 	case 410:
 		return "there is no such file on the server";
 	case 407:
-		return "the proxy asks who you are";
+		snprintf(room, 160, "the proxy asks who you are%s, or does not know you",
+			 asked_by(easy, CURLINFO_PROXYAUTH_AVAIL, by));
+		return room;
 	case 412:
 	case 416:
 		return "the file on the server is not what it was";
@@ -171,10 +199,17 @@ static const char *status_text(long status)
 enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *url, struct prep_err *err)
 {
 	long status = 0, os_errno = 0;
+	char room[160];
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status >= 300) {
-		prep_fail(err, PREP_EFAIL, "%s: %s (status %ld)", url, status_text(status), status);
+	if (status >= 300 && status < 400 && (result == CURLE_UNSUPPORTED_PROTOCOL || result == CURLE_TOO_MANY_REDIRECTS)) {
+		prep_fail(err, PREP_EFAIL, "%s: a redirect that is not followed: %s (status %ld)", url,
+			  curl_easy_strerror(result), status);
+		return PREP_HTTP_NEVER;
+	}
+	/* What went wrong on the way to where a redirect leads is judged as such. */
+	if (status >= 400 || (status >= 300 && result == CURLE_OK)) {
+		prep_fail(err, PREP_EFAIL, "%s: %s (status %ld)", url, status_text(easy, status, room), status);
 		return status == 408 || status == 429 || (status >= 500 && status != 501 && status != 505)
 			       ? PREP_HTTP_AGAIN
 			       : PREP_HTTP_NEVER;

@@ -3,7 +3,7 @@
  * HTTP by libcurl: how requests are made, what answers mean, when to try again.
  *
  * URLs are http, https or file. Redirects are followed, to http and https
- * alone; proxies are those of the settings, else those that libcurl finds in the environment.
+ * alone, from https to https alone; proxies are those of the settings, else those that libcurl finds in the environment.
  */
 #ifndef PREP_TRIM_HTTP_H
 #define PREP_TRIM_HTTP_H
