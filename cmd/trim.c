@@ -235,7 +235,7 @@ void trim_print_origins(FILE *f, const struct prep_supply *supply)
 {
 	if (supply->origins == 0)
 		return;
-	fprintf(f, "  %10s %10s %6s %10s  %s\n", "holds", "wanted", "", "used", "seed");
+	fprintf(f, "  %10s %10s %6s %10s  %s\n", "holds", "wanted", "hits", "used", "seed");
 	for (uint32_t i = 0; i < supply->origins; i++) {
 		const struct prep_supply_origin *o = &supply->origin[i];
 
