@@ -18,12 +18,15 @@ static struct prep_err err;
 /* Eight frames of four chunks, one file to a frame, and the places of the files. */
 static struct {
 	struct prep_ckm_index in;
-	struct prep_frame frame[FRAMES];
+	struct prep_frame frame[FRAMES + 2];
 	struct prep_chunk chunk[CHUNKS];
 	struct prep_stream stream[FRAMES];
 	struct prep_run run[FRAMES];
 	uint32_t ref[CHUNKS];
 	char path[FRAMES][16];
+	struct prep_patch patch[2];
+	struct prep_chunk reference[3];
+	uint32_t patch_chunk[6], patch_reference[4];
 } w;
 
 static void digest_of(uint32_t n, uint8_t *ret)
@@ -71,6 +74,114 @@ static void make_catalog(struct prep_catalog *c, const char *path, uint32_t from
 		digest_of(i, digest);
 		CHECK_DONE(prep_catalog_add_chunk(c, digest, i * SIZE, SIZE, &err));
 	}
+}
+
+#define OLD 100u    /* the number of the first reference's digest */
+#define PATCH 500u  /* stored bytes of a patch */
+
+/* And two patches: of all chunks of frame 0, against references 0 and 1; of half of frame 1, against 1 and 2. */
+static void make_patched(void)
+{
+	make_index();
+	for (uint32_t i = 0; i < 3; i++) {
+		w.reference[i].size = SIZE;
+		digest_of(OLD + i, w.reference[i].digest);
+	}
+	for (uint32_t i = 0; i < 6; i++)
+		w.patch_chunk[i] = i;
+	for (uint32_t i = 0; i < 2; i++) {
+		w.frame[FRAMES + i] = (struct prep_frame){
+			.off = 64 + FRAMES * STORED + i * PATCH, .stored = PATCH, .size = (i == 0 ? 4 : 2) * SIZE,
+			.kind = PREP_FRAME_PATCH, .codec = PREP_CODEC_ZSTD, .first_chunk = i * 4, .chunks = i == 0 ? 4 : 2,
+		};
+		w.patch[i] = (struct prep_patch){ .first = 2 * i, .references = 2, .size = 2 * SIZE };
+		w.patch_reference[2 * i] = i;
+		w.patch_reference[2 * i + 1] = i + 1;
+	}
+	w.in.frames = FRAMES + 2;
+	w.in.patches = 2;
+	w.in.patch = w.patch;
+	w.in.patch_chunk = w.patch_chunk;
+	w.in.patch_chunks = 6;
+	w.in.reference = w.reference;
+	w.in.references = 3;
+	w.in.patch_reference = w.patch_reference;
+	w.in.patch_references = 4;
+}
+
+/* The frames that are needed are these, n of them. */
+static void frames_are(const struct prep_supply *s, uint32_t n, uint32_t first, uint32_t second)
+{
+	CHECK_EQ(s->frames, n);
+	CHECK_EQ(s->frame[0], first);
+	if (n > 1)
+		CHECK_EQ(s->frame[1], second);
+}
+
+static void patches_where_they_cost_less(void)
+{
+	struct prep_catalog chunks, more, old;
+	struct prep_supply s;
+
+	make_patched();
+	make_catalog(&chunks, "/chunks", 8, CHUNKS);
+	make_catalog(&more, "/more", 6, 8);
+	make_catalog(&old, "/old", OLD, OLD + 3);
+	/* Nobody has what they are made of. */
+	CHECK_DONE(prep_supply_new(&w.in, &s, &err));
+	CHECK_DONE(prep_supply_add(&s, &chunks, &err));
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, 0, 1);
+	CHECK_EQ(s.useless, 2);
+	CHECK_EQ(s.patches, 0);
+	/* Half of frame 1 has no patch: then it is needed, and its own patch is not. */
+	CHECK_DONE(prep_supply_add(&s, &old, &err));
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, 1, FRAMES);
+	CHECK_EQ(s.useless, 0);
+	CHECK_EQ(s.patches, 1);
+	CHECK_EQ(s.patch_bytes, PATCH);
+	CHECK_EQ(s.patched_bytes, 4 * SIZE);
+	CHECK_EQ(s.frame_bytes, STORED + PATCH);
+	CHECK_EQ(s.unchecked, 2);
+	CHECK_EQ(s.unchecked_bytes, 2 * SIZE);
+	CHECK_EQ(s.from[0].chunk, FRAMES);
+	CHECK_EQ(s.from[4].chunk, 1);
+	/* That half is here. */
+	CHECK_DONE(prep_supply_add(&s, &more, &err));
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, FRAMES, FRAMES + 1);
+	CHECK_EQ(s.unchecked, 3);
+	CHECK_EQ(s.local_chunks, CHUNKS - 6);
+	CHECK_EQ(s.from[5].chunk, FRAMES + 1);
+	prep_supply_reference_good(&s, 0);
+	CHECK_DONE(prep_supply_make(&s, &err));
+	CHECK_EQ(s.unchecked, 2);
+	/* Reference 2 is something else: frame 1 after all. */
+	prep_supply_reference_bad(&s, 2);
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, 1, FRAMES);
+	CHECK_EQ(s.origin[1].bad_chunks, 1);
+	CHECK_EQ(s.useless, 1);
+	/* A patch that is larger than what it is for. */
+	w.frame[FRAMES].stored = STORED;
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, 0, 1);
+	/* In a difference there is no choice. */
+	w.frame[0].kind = PREP_FRAME_ABSENT;
+	w.frame[0].stored = 0;
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 2, 1, FRAMES);
+	CHECK_DONE(prep_supply_check(&s, "p", &err));
+	prep_supply_reference_bad(&s, 1);
+	CHECK_DONE(prep_supply_make(&s, &err));
+	frames_are(&s, 1, 1, 0);
+	CHECK_EQ(s.nowhere_chunks, 4);
+	CHECK_FAILS(prep_supply_check(&s, "p", &err), PREP_EREFUSED, "or in patches of what no seed has; needed by /file0");
+	prep_supply_clear(&s);
+	prep_catalog_clear(&chunks);
+	prep_catalog_clear(&more);
+	prep_catalog_clear(&old);
 }
 
 static void nothing_here(void)
@@ -237,6 +348,7 @@ static void other_size(void)
 int main(void)
 {
 	RUN(nothing_here);
+	RUN(patches_where_they_cost_less);
 	RUN(whole_frames);
 	RUN(several);
 	RUN(difference);
