@@ -12,6 +12,7 @@
 #include "libprep/volume/ntfs_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@
 
 /*
  * What one run takes in mapping pairs at most on volumes of up to 2^39
- * clusters: the head, a length and a distance with its sign.
+ * clusters: the head, a length and a distance with its sign. So much of a
+ * record may be left unused, because the next run does not fit.
  */
 #define PAIR_BYTES 11u
 /* An entry of an attribute list with a short name. */
@@ -177,13 +179,26 @@ static bool targets_held(const struct prep_ntfs *n, const struct shifts *s)
 	return true;
 }
 
-/* Clusters that libntfs-3g may want at most for a run list of `runs`. */
-static uint64_t may_want(const struct prep_ntfs *n, size_t runs)
+/*
+ * Clusters that libntfs-3g may want at most to write a run list in place of
+ * another: it fills the records that the file has again, each to within one
+ * run, and makes new ones for what is more. 0: it cannot be written.
+ */
+static uint64_t may_want(const struct prep_ntfs *n, const ntfs_inode *ni, const runlist_element *now,
+			 const runlist_element *new)
 {
-	/* Records are filled by at least half: the rest is their header and what moved there with the runs. */
-	const uint64_t records = runs * PAIR_BYTES / (n->record_size / 2) + 2;
-	const uint64_t mft = (records + MFT_STEP) * n->record_size, list = records * LIST_ENTRY_BYTES;
+	const int was = ntfs_get_size_for_mapping_pairs(n->vol, now, 0, INT_MAX);
+	const int is = ntfs_get_size_for_mapping_pairs(n->vol, new, 0, INT_MAX);
+	const uint64_t has = (uint64_t)(ni->nr_extents > 0 ? ni->nr_extents : 0) + 1;
+	uint64_t more, records, mft, list;
 
+	if (was < 0 || is < 0)
+		return 0;
+	/* Of a new record a quarter at least is for runs: the rest is its header and what moved there with them. */
+	more = (is > was ? (uint64_t)(is - was) : 0) + has * PAIR_BYTES;
+	records = more / (n->record_size / 4) + 2;
+	mft = (records + MFT_STEP) * n->record_size;
+	list = records * LIST_ENTRY_BYTES;
 	/* And one each for what begins in a new cluster: $MFT's bitmap, the list and $MFT itself. */
 	return ((mft + list) >> n->cluster_bits) + 4;
 }
@@ -233,8 +248,10 @@ static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m,
 	if (r > 0 && !targets_held(n, &s))
 		r = 0;
 	if (r > 0) {
-		want = may_want(n, l.n);
-		if ((uint64_t)n->vol->free_clusters < want) {
+		want = may_want(n, na->ni, na->rl, l.rl);
+		if (want == 0)
+			r = 0;
+		else if ((uint64_t)n->vol->free_clusters < want) {
 			m->lacks = want - (uint64_t)n->vol->free_clusters;
 			r = 0;
 		}
