@@ -41,7 +41,7 @@ PRELOADS := $(basename $(notdir $(wildcard tests/preload/*.c)))
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard libprep/*/*.c))
 LIB     := $(BUILD)/libprep.a
 CMD_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(CMDS:%=cmd/%.c),$(wildcard cmd/*.c)))
-OBJ     := $(LIB_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/*.c tests/unit/*.c tests/tools/*.c))
+OBJ     := $(LIB_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/*.c tests/unit/*.c tests/tools/*.c tests/tools/*/*.c))
 
 .PHONY: all check install uninstall dist lint clean tests
 .SECONDARY:
@@ -59,6 +59,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 # Independent of the library on purpose: they make and judge what it works on.
 $(BUILD)/tests/%: $(BUILD)/tests/tools/%.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+$(BUILD)/tests/ntfs-populate: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/tools/populate/*.c))
 
 # Loaded into the commands by LD_PRELOAD. Never sanitized: the program brings the sanitizer. Without
 # _FILE_OFFSET_BITS: then pwrite and pwrite64 are two names.
