@@ -447,8 +447,8 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof at;
+	int fd;
 
 	parse(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
@@ -457,6 +457,7 @@ int main(int argc, char **argv)
 		fputs("badserver: no MD4 here\n", stderr);
 		return 1;
 	}
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 64) != 0 ||
 	    getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
 		perror("badserver");

@@ -199,7 +199,7 @@ int main(int argc, char **argv)
 	const char *recover = NULL;
 	double seconds = 0;
 	unsigned kinds = 0;
-	char *kind, *all;
+	char *kind, *all, *rest;
 
 	for (; argc > 2 && strncmp(argv[1], "--", 2) == 0; argc -= 2, argv += 2) {
 		if (strcmp(argv[1], "--seconds") == 0)
@@ -217,9 +217,9 @@ int main(int argc, char **argv)
 	judge = argv[4];
 	scenario_open(&scenario, argv[3]);
 	all = text("%s", argv[2]);
-	for (kind = strtok(all, " "); kind != NULL; kind = strtok(NULL, " "))
+	for (kind = strtok_r(all, " ", &rest); kind != NULL; kind = strtok_r(NULL, " ", &rest))
 		kinds += !harmless(kind) + (recover != NULL && (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0));
-	for (kind = strtok(argv[2], " "); kind != NULL; kind = strtok(NULL, " ")) {
+	for (kind = strtok_r(argv[2], " ", &rest); kind != NULL; kind = strtok_r(NULL, " ", &rest)) {
 		sweep(kind, seconds / kinds, argv + 5);
 		if (recover != NULL && (strcmp(kind, "kill") == 0 || strcmp(kind, "eio") == 0))
 			printf(" recovery-%s %lu", kind,

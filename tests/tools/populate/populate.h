@@ -63,7 +63,7 @@ static inline uint64_t rnd(struct rng *r)
 	return r->s * 0x2545f4914f6cdd1d;
 }
 
-_Noreturn void die(int status, const char *fmt, ...);
+__attribute__((noreturn)) void die(int status, const char *fmt, ...);
 void *xalloc(size_t n);
 char *xstrdup(const char *s);
 uint64_t mix(uint64_t x);
