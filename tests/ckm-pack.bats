@@ -55,12 +55,53 @@ round_trip() {
 	cmp <(tail -c 512 a.vhd | tail -c +69 | head -c 16) <(tail -c 512 back.vhd | tail -c +69 | head -c 16)
 }
 
-@test "the samples of other people's tools" {
-	for name in ntfs-dynamic.vhd ntfs-fixed.vhd ntfs-parent.vhd virtualpc-dynamic.vhd ext2.vhd; do
-		echo "$name"
-		sample "$name" s.vhd
-		round_trip s.vhd -1
+# every_way IMAGE WANT: packed with each codec, sealed or not, by one thread and by two, it is unpacked to WANT, raw.
+every_way() {
+	local codec seal open jobs
+	for codec in xz zstd deflate store; do
+		for seal in '' '--recipient me.pub --sign sign.pem'; do
+			open=${seal:+--key me.pem --verify-with sign.pub}
+			for jobs in 1 2; do
+				echo "$1: $codec $seal, $jobs threads"
+				# shellcheck disable=SC2086 # options
+				ckm-pack -q -f -2 --codec $codec $seal -J $jobs --name same -o way-$jobs.ckm "$1"
+				# shellcheck disable=SC2086
+				ckm-unpack -q -f $open -J $jobs --to raw -o way.raw way-$jobs.ckm
+				cmp way.raw "$2"
+			done
+			[ -n "$seal" ] || cmp way-1.ckm way-2.ckm
+		done
 	done
+}
+
+@test "disks of Windows and qemu, with every codec, sealed or not" {
+	make_keys
+	for name in ntfs-parent.vhd ntfs-parent.vhdx ntfs-dynamic.vhd ntfs-fixed.vhd ntfs-fixed.vhdx ntfs-differential.vhd \
+		ntfs-differential.vhdx ext2.vhd ext2.vhdx; do
+		sample "$name"
+		vhd-compact -q -f --to raw -o want.raw "$name"
+		every_way "$name" want.raw
+	done
+	sample virtualpc-dynamic.vhd
+	round_trip virtualpc-dynamic.vhd
+	for name in image.vhd dirtylog.vhdx; do
+		sample "$name"
+		run ckm-pack -q -o never.ckm "$name"
+		[ "$status" -eq 3 ] || [ "$status" -eq 4 ]
+		[[ $output == *"$name: "* ]]
+		[ ! -e never.ckm ]
+		[ ! -e never.ckm.index ]
+	done
+}
+
+@test "generated images, with every codec, sealed or not" {
+	make_keys
+	new_image a.vhd --size 64M
+	to_raw a.vhd a.raw
+	every_way a.vhd a.raw
+	new_image b.vhd --size 48M --style xp --format fixed
+	to_raw b.vhd b.raw
+	every_way b.vhd b.raw
 }
 
 @test "the same bytes, whatever the number of threads" {
@@ -199,6 +240,18 @@ round_trip() {
 	timeout 20 ckm-pack -q -o big.ckm big.raw
 	[ "$(stat -c %s big.ckm)" -lt 4096 ]
 	timeout 20 ckm-verify big.ckm
+	timeout 20 ckm-unpack -q -o back.raw big.ckm
+	[ "$(stat -c %s back.raw)" -eq "$(stat -c %s big.raw)" ]
+	[ "$(du -k back.raw | cut -f1)" -lt 1024 ]
+	[ "$(dd if=back.raw bs=1 skip=1099511627776 count=4 status=none)" = here ]
+	[ "$(dd if=back.raw bs=1 skip=2199023255549 count=3 status=none)" = end ]
+	# as large as a dynamic VHD can be
+	truncate -s 2040G big.raw
+	timeout 20 ckm-pack -q -f -o big.ckm big.raw
+	timeout 20 ckm-unpack -q --to dynamic -o back.vhd big.ckm
+	[ "$(guest_size back.vhd)" -eq $((2040 << 30)) ]
+	timeout 20 vhd-compact -q --to raw -o again.raw back.vhd
+	[ "$(dd if=again.raw bs=1 skip=1099511627776 count=4 status=none)" = here ]
 }
 
 @test "--base: new data contiguous; --difference holds nothing else, and unpacks with the base as seed" {

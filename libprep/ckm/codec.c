@@ -101,6 +101,27 @@ static bool looks_packed(const uint8_t *in, size_t len, uint8_t *out)
 	return ZSTD_isError(n) ? ZSTD_getErrorCode(n) == ZSTD_error_dstSize_tooSmall : n > len - len / 64;
 }
 
+/*
+ * LZMA's literal context and alignment, as they measured best: tables of numbers
+ * and records of a fixed size gain from knowing a byte's place in its word.
+ */
+static void tune_lzma(enum prep_content content, lzma_options_lzma *lzma)
+{
+	static const struct {
+		uint8_t lc, lp, pb;
+	} best[PREP_CONTENT_KINDS] = {
+		[PREP_CONTENT_PE] = { 3, 0, 2 },       [PREP_CONTENT_DOTNET] = { 3, 0, 1 },
+		[PREP_CONTENT_TEXT] = { 3, 0, 1 },     [PREP_CONTENT_HIVE] = { 0, 2, 2 },
+		[PREP_CONTENT_PACKED] = { 3, 0, 2 },   [PREP_CONTENT_OTHER] = { 0, 2, 2 },
+		[PREP_CONTENT_METADATA] = { 0, 3, 3 }, [PREP_CONTENT_OPAQUE] = { 3, 0, 2 },
+		[PREP_CONTENT_FREE] = { 3, 0, 2 },
+	};
+
+	lzma->lc = best[content].lc;
+	lzma->lp = best[content].lp;
+	lzma->pb = best[content].pb;
+}
+
 static int pack_xz(const struct prep_codec_how *how, const uint8_t *in, size_t len, uint8_t *out,
 		   size_t *stored, struct prep_err *err)
 {
@@ -113,8 +134,9 @@ static int pack_xz(const struct prep_codec_how *how, const uint8_t *in, size_t l
 		return prep_fail(err, PREP_EFAIL, "liblzma knows no preset %u", how->level);
 	if (looks_packed(in, len, out))
 		return 0;
+	tune_lzma(how->content, &lzma);
 	lzma.dict_size = (uint32_t)prep_min(XZ_DICT_MAX, prep_max(len, LZMA_DICT_SIZE_MIN));
-	if (how->x86)
+	if (how->content == PREP_CONTENT_PE)
 		filter[n++] = (lzma_filter){ LZMA_FILTER_X86, NULL };
 	filter[n++] = (lzma_filter){ LZMA_FILTER_LZMA2, &lzma };
 	filter[n] = (lzma_filter){ LZMA_VLI_UNKNOWN, NULL };

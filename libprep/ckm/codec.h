@@ -21,7 +21,7 @@ int prep_codec_by_name(const char *name);
 struct prep_codec_how {
 	enum prep_codec codec;
 	unsigned level;  /* 0 to 9 */
-	bool x86;        /* mostly x86 code: xz puts its filter before */
+	enum prep_content content; /* what the bytes are: xz puts its x86 filter before code, and minds their alignment */
 };
 
 /*

@@ -7,6 +7,9 @@
 
 #define LOOK 4096 /* bytes that are looked at */
 
+#define DENSE_LOOK 1024u
+#define DENSE_SQUARES (DENSE_LOOK * DENSE_LOOK / 256 + DENSE_LOOK + DENSE_LOOK / 2)
+
 /* PE: "Microsoft Portable Executable and Common Object File Format Specification" */
 #define MZ_PE_OFFSET 0x3C
 #define PE_MACHINE 4
@@ -82,4 +85,24 @@ enum prep_content prep_content_of(const uint8_t *p, size_t len)
 	if (packed(p, len))
 		return PREP_CONTENT_PACKED;
 	return text(p, len) ? PREP_CONTENT_TEXT : PREP_CONTENT_OTHER;
+}
+
+/*
+ * How evenly the byte values are spread, by the sum of the squares of their
+ * counts: n * n / 256 + n is what to expect of noise. Code has five times that.
+ */
+bool prep_content_dense(const uint8_t *p, size_t len)
+{
+	uint16_t count[256] = { 0 };
+	uint32_t squares = 0;
+
+	if (len < 2 * DENSE_LOOK)
+		return false;
+	/* Not where headers stand. */
+	p += (len - DENSE_LOOK) / 2;
+	for (size_t i = 0; i < DENSE_LOOK; i++)
+		count[p[i]]++;
+	for (unsigned i = 0; i < 256; i++)
+		squares += (uint32_t)count[i] * count[i];
+	return squares < DENSE_SQUARES;
 }

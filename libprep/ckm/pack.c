@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/ckm/pack.h"
 
+#include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,12 +39,12 @@ struct frame_job {
 };
 
 /* The frame's bytes. Each chunk must still be what the survey saw. */
-static int read_chunks(struct frame_job *j, struct prep_hash *hash, struct prep_err *err)
+static int read_chunks(struct frame_job *j, struct prep_err *err)
 {
 	const struct prep_ckm_index *in = &j->plan->index;
 	const struct prep_frame *f = &in->frame[j->number];
 	const struct prep_layout *l = &j->survey->layout;
-	uint8_t digest[PREP_DIGEST_SIZE], *p = j->raw;
+	uint8_t *p = j->raw;
 	uint32_t *source = malloc((size_t)f->chunks * sizeof *source);
 	int r;
 
@@ -55,8 +56,7 @@ static int read_chunks(struct frame_job *j, struct prep_hash *hash, struct prep_
 	for (uint32_t k = 0; r == 0 && k < f->chunks; k++) {
 		const struct prep_survey_chunk *c = &j->survey->chunk[source[k]];
 
-		r = prep_hash_of(hash, p, c->size, digest, err);
-		if (r == 0 && memcmp(digest, c->digest, sizeof digest) != 0)
+		if (lzma_crc64(p, c->size, 0) != c->crc)
 			r = prep_fail(err, PREP_EFAIL, "%s: changed while it was packed%s%s", l->disk->name,
 				      l->stream[c->stream].path[0] != '\0' ? ": " : "", l->stream[c->stream].path);
 		p += c->size;
@@ -89,7 +89,7 @@ static int read_reference(struct frame_job *j, struct prep_err *err)
 static int pack_bytes(struct frame_job *j, struct prep_err *err)
 {
 	const struct prep_frame *f = &j->plan->index.frame[j->number];
-	const struct prep_codec_how how = { j->how->codec, j->how->level, j->plan->content[j->number] == PREP_CONTENT_PE };
+	const struct prep_codec_how how = { j->how->codec, j->how->level, j->plan->content[j->number] };
 
 	if (f->kind != PREP_FRAME_PATCH)
 		return prep_codec_pack(&how, j->raw, f->size, j->packed, &j->stored, err);
@@ -103,7 +103,7 @@ static int pack_frame(struct frame_job *j, struct prep_hash *hash, struct prep_e
 {
 	int codec;
 
-	if (read_chunks(j, hash, err) < 0)
+	if (read_chunks(j, err) < 0)
 		return -1;
 	codec = pack_bytes(j, err);
 	if (codec < 0)

@@ -18,6 +18,7 @@ enum class {
 struct place {
 	uint8_t class;
 	uint8_t content;
+	bool dense;
 	uint32_t rank;    /* of its stream */
 	uint32_t chunk;   /* of the survey: ascending within a stream */
 };
@@ -30,6 +31,9 @@ static int by_place(const void *a, const void *b)
 		return x->class < y->class ? -1 : 1;
 	if (x->content != y->content)
 		return x->content < y->content ? -1 : 1;
+	/* A codec would look at these in vain, and see less of the others. */
+	if (x->dense != y->dense)
+		return x->dense ? 1 : -1;
 	if (x->rank != y->rank)
 		return x->rank < y->rank ? -1 : 1;
 	return (x->chunk > y->chunk) - (x->chunk < y->chunk);
@@ -104,6 +108,7 @@ static struct place *order_chunks(const struct prep_survey *s, const struct prep
 		place[i] = (struct place){
 			.class = (uint8_t)class_of(s, how, i),
 			.content = s->layout.stream[s->chunk[i].stream].content,
+			.dense = s->chunk[i].dense,
 			.rank = rank[s->chunk[i].stream],
 			.chunk = i,
 		};
@@ -159,7 +164,7 @@ static bool stands_apart(const struct prep_survey *s, const struct place *a, con
 	return x != y && b->class != NEW && (s->layout.stream[x].size >= LARGE || s->layout.stream[y].size >= LARGE);
 }
 
-/* Fill frames in that order; a frame holds one kind of content. */
+/* Fill frames in that order; a frame holds one kind of content, dense or not. */
 static int fill_frames(const struct prep_survey *s, const struct prep_plan_how *how,
 		       const struct place *place, struct prep_plan *p, uint32_t *number,
 		       struct prep_err *err)
@@ -174,7 +179,8 @@ static int fill_frames(const struct prep_survey *s, const struct prep_plan_how *
 		const bool absent = how->difference && place[i].class == KEPT;
 
 		if (f == NULL || f->size + c->size > limit || place[i].content != p->content[in->frames - 1] ||
-		    place[i].class != place[i - 1].class || (!absent && stands_apart(s, &place[i - 1], &place[i]))) {
+		    place[i].class != place[i - 1].class || place[i].dense != place[i - 1].dense ||
+		    (!absent && stands_apart(s, &place[i - 1], &place[i]))) {
 			f = start_frame(p, &room, place[i].content, err);
 			if (f == NULL)
 				return -1;

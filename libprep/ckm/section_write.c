@@ -15,7 +15,7 @@
 static int make_body(const uint8_t *encoded, size_t len, struct prep_ckm_header *h, uint8_t **ret,
 		     struct prep_err *err)
 {
-	struct prep_codec_how how = { PREP_CODEC_ZSTD, INDEX_LEVEL, false };
+	struct prep_codec_how how = { PREP_CODEC_ZSTD, INDEX_LEVEL, PREP_CONTENT_OTHER };
 	size_t stored = 0;
 	int codec;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/ckm/survey.h"
 
+#include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +21,7 @@ struct cut_job {
 	struct prep_err err;
 
 	size_t stream;   /* at hand */
-	struct piece {
-		uint64_t at;
-		uint32_t size, stream;
-		uint8_t digest[PREP_DIGEST_SIZE];
-	} *piece;
+	struct prep_survey_chunk *piece;
 	size_t pieces, room;
 };
 
@@ -46,24 +43,23 @@ static int add_piece(void *arg, const struct prep_chunk_piece *p, struct prep_er
 {
 	struct cut_job *j = arg;
 	struct prep_layout_stream *s = &j->layout->stream[j->stream];
-	struct piece *to;
 
 	if (s->is_file && p->at == 0)
 		s->content = (uint8_t)prep_content_of(p->data, p->size);
 	if (j->pieces == j->room) {
 		const size_t room = j->room != 0 ? j->room * 2 : 64;
-		struct piece *more = reallocarray(j->piece, room, sizeof *more);
+		struct prep_survey_chunk *more = reallocarray(j->piece, room, sizeof *more);
 
 		if (more == NULL)
 			return prep_fail_nomem(err);
 		j->piece = more;
 		j->room = room;
 	}
-	to = &j->piece[j->pieces++];
-	to->at = p->at;
-	to->size = p->size;
-	to->stream = (uint32_t)j->stream;
-	memcpy(to->digest, p->digest, sizeof to->digest);
+	j->piece[j->pieces] = (struct prep_survey_chunk){
+		.size = p->size, .stream = (uint32_t)j->stream, .at = p->at,
+		.crc = lzma_crc64(p->data, p->size, 0), .dense = prep_content_dense(p->data, p->size),
+	};
+	memcpy(j->piece[j->pieces++].digest, p->digest, PREP_DIGEST_SIZE);
 	return 0;
 }
 
@@ -125,32 +121,27 @@ static int grow_table(struct joiner *j, struct prep_err *err)
 	return 0;
 }
 
-static int add_chunk(struct joiner *j, const struct piece *p, uint32_t *slot, struct prep_err *err)
+static int add_chunk(struct joiner *j, const struct prep_survey_chunk *p, uint32_t *slot, struct prep_err *err)
 {
 	struct prep_survey *s = j->s;
-	struct prep_survey_chunk *c;
 
 	if (s->chunks == PREP_CKM_CHUNKS_MAX)
 		return prep_fail(err, PREP_EREFUSED, "the disk has more distinct chunks than a package can hold");
 	if (s->chunks == j->chunk_room) {
 		const size_t room = j->chunk_room != 0 ? j->chunk_room * 2 : 1024;
+		struct prep_survey_chunk *more = reallocarray(s->chunk, room, sizeof *more);
 
-		c = reallocarray(s->chunk, room, sizeof *c);
-		if (c == NULL)
+		if (more == NULL)
 			return prep_fail_nomem(err);
-		s->chunk = c;
+		s->chunk = more;
 		j->chunk_room = room;
 	}
-	c = &s->chunk[s->chunks++];
-	memcpy(c->digest, p->digest, sizeof c->digest);
-	c->size = p->size;
-	c->stream = p->stream;
-	c->at = p->at;
+	s->chunk[s->chunks++] = *p;
 	*slot = s->chunks;
 	return s->chunks > j->table.mask / 2 ? grow_table(j, err) : 0;
 }
 
-static int add_ref(struct joiner *j, const struct piece *p, struct prep_err *err)
+static int add_ref(struct joiner *j, const struct prep_survey_chunk *p, struct prep_err *err)
 {
 	struct prep_survey *s = j->s;
 	uint32_t *slot = find_slot(j, p->digest), chunk = *slot;

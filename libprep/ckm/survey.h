@@ -6,6 +6,8 @@
 #ifndef PREP_CKM_SURVEY_H
 #define PREP_CKM_SURVEY_H
 
+#include <stdbool.h>
+
 #include "libprep/ckm/layout.h"
 
 struct prep_survey_chunk {
@@ -13,6 +15,8 @@ struct prep_survey_chunk {
 	uint32_t size;
 	uint32_t stream; /* in survey->layout: where it was first found */
 	uint64_t at;     /* in that stream */
+	uint64_t crc;    /* CRC-64 of the bytes: by it the second pass sees that they are still the same */
+	bool dense;      /* nothing to be gained by packing, it seems (content.h) */
 };
 
 /* What a stream consists of, in order. */

@@ -107,6 +107,7 @@ static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32
 		      struct prep_crew *crew, struct prep_err *err)
 {
 	const struct prep_restore *how = r->how;
+	struct prep_writer_pending pending = { .len = 0 };
 	int ok = 0;
 
 	for (uint32_t i = r->batch[batch]; i < r->batch[batch + 1] && !atomic_load(&crew->stop); i++) {
@@ -116,7 +117,9 @@ static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32
 		if (i == r->batch[batch] || !same_place(f, f - 1))
 			ok = prep_seed_read(reader, prep_seed_of(how->supply, f->origin, how->seed, how->seeds), f->chunk,
 					    buf, err);
-		if (ok < 0 || (ok == 1 && !f->reference && prep_writer_chunk(&r->writer, f->wanted, buf, err) < 0))
+		if (ok < 0 || (ok == 1 && !f->reference &&
+			       (prep_writer_chunk(&r->writer, &pending, f->wanted, buf, err) < 0 ||
+				prep_writer_flush(&r->writer, &pending, err) < 0)))
 			return -1;
 		r->outcome[i] = ok == 1 ? GOOD : BAD;
 		atomic_fetch_add(&crew->done, size_of(r, f));
@@ -201,17 +204,18 @@ static int from_seeds(struct restore *r, const struct prep_progress *progress, s
 static int write_frame(struct restore *r, uint32_t i, const uint8_t *data, struct prep_err *err)
 {
 	const struct prep_frame *f = &r->index->frame[i];
+	struct prep_writer_pending pending = { .len = 0 };
 
 	for (uint32_t k = 0; k < f->chunks; k++) {
 		const uint32_t chunk = prep_frame_chunk(r->index, f, k);
 		const struct prep_supply_from *from = &r->how->supply->from[chunk];
 
 		if (from->origin == PREP_FROM_FRAME && from->chunk == i &&
-		    prep_writer_chunk(&r->writer, chunk, data, err) < 0)
+		    prep_writer_chunk(&r->writer, &pending, chunk, data, err) < 0)
 			return -1;
 		data += r->index->chunk[chunk].size;
 	}
-	return 0;
+	return prep_writer_flush(&r->writer, &pending, err);
 }
 
 /* Of a patch frame: its references, once more, from the seeds that had them a moment ago. */

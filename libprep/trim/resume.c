@@ -23,6 +23,7 @@ static int check_chunk(const struct prep_writer *w, uint32_t chunk, struct prep_
 {
 	const uint32_t first = w->places.first[chunk], end = w->places.first[chunk + 1];
 	const struct prep_chunk *c = &w->index->chunk[chunk];
+	struct prep_writer_pending pending = { .len = 0 };
 	uint8_t digest[PREP_DIGEST_SIZE];
 	uint32_t right = first;
 
@@ -40,10 +41,10 @@ static int check_chunk(const struct prep_writer *w, uint32_t chunk, struct prep_
 			continue;
 		if (prep_writer_read(w, w->places.ref[i], other, err) < 0)
 			return -1;
-		if (memcmp(good, other, c->size) != 0 && prep_writer_place(w, w->places.ref[i], good, err) < 0)
+		if (memcmp(good, other, c->size) != 0 && prep_writer_place(w, &pending, w->places.ref[i], good, err) < 0)
 			return -1;
 	}
-	return 1;
+	return prep_writer_flush(w, &pending, err) < 0 ? -1 : 1;
 }
 
 static int check_chunks(struct prep_crew *crew, void *arg, struct prep_err *err)

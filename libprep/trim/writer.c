@@ -28,10 +28,15 @@ void prep_writer_close(struct prep_writer *w)
 	prep_target_clear(&w->target);
 }
 
-/* Bytes that stand together in the file. In a new one zeros are there already, as holes. */
-static int put(const struct prep_writer *w, const uint8_t *p, size_t len, uint64_t off, struct prep_err *err)
+/* In a new file zeros are there already, as holes. */
+int prep_writer_flush(const struct prep_writer *w, struct prep_writer_pending *pending, struct prep_err *err)
 {
-	if (w->used)
+	const uint8_t *p = pending->p;
+	size_t len = pending->len;
+	uint64_t off = pending->off;
+
+	pending->len = 0;
+	if (w->used && len > 0)
 		return prep_output_pwrite(w->out, p, len, off, err);
 	while (len > 0) {
 		bool zero;
@@ -46,8 +51,22 @@ static int put(const struct prep_writer *w, const uint8_t *p, size_t len, uint64
 	return 0;
 }
 
-int prep_writer_place(const struct prep_writer *w, uint32_t ref, const uint8_t *data,
-		      struct prep_err *err)
+/* Bytes that stand together in the file. */
+static int put(const struct prep_writer *w, struct prep_writer_pending *pending, const uint8_t *p, size_t len,
+	       uint64_t off, struct prep_err *err)
+{
+	if (pending->len > 0 && pending->p + pending->len == p && pending->off + pending->len == off) {
+		pending->len += len;
+		return 0;
+	}
+	if (prep_writer_flush(w, pending, err) < 0)
+		return -1;
+	*pending = (struct prep_writer_pending){ p, len, off };
+	return 0;
+}
+
+int prep_writer_place(const struct prep_writer *w, struct prep_writer_pending *pending, uint32_t ref,
+		      const uint8_t *data, struct prep_err *err)
 {
 	struct prep_piece piece = { .len = 0 };
 
@@ -56,18 +75,18 @@ int prep_writer_place(const struct prep_writer *w, uint32_t ref, const uint8_t *
 			uint64_t off;
 
 			n = prep_target_find(&w->target, piece.off + done, piece.len - done, &off);
-			if (put(w, data + piece.at + done, (size_t)n, off, err) < 0)
+			if (put(w, pending, data + piece.at + done, (size_t)n, off, err) < 0)
 				return -1;
 		}
 	}
 	return 0;
 }
 
-int prep_writer_chunk(const struct prep_writer *w, uint32_t chunk, const uint8_t *data,
-		      struct prep_err *err)
+int prep_writer_chunk(const struct prep_writer *w, struct prep_writer_pending *pending, uint32_t chunk,
+		      const uint8_t *data, struct prep_err *err)
 {
 	for (uint32_t i = w->places.first[chunk]; i < w->places.first[chunk + 1]; i++)
-		if (prep_writer_place(w, w->places.ref[i], data, err) < 0)
+		if (prep_writer_place(w, pending, w->places.ref[i], data, err) < 0)
 			return -1;
 	return 0;
 }

@@ -29,8 +29,8 @@ static void every_codec_and_level_returns_its_input(void)
 	fill();
 	for (int codec = 0; codec < PREP_CODECS; codec++)
 		for (unsigned level = 0; level <= 9; level += codec == PREP_CODEC_XZ ? 3 : 1)
-			for (int x86 = 0; x86 < 2; x86++) {
-				const struct prep_codec_how how = { (enum prep_codec)codec, level, x86 != 0 };
+			for (int content = 0; content < PREP_CONTENT_KINDS; content++) {
+				const struct prep_codec_how how = { (enum prep_codec)codec, level, (enum prep_content)content };
 				int used;
 
 				CHECK_DONE(used = prep_codec_pack(&how, in, LEN, packed, &stored, &err));
@@ -50,7 +50,7 @@ static void what_does_not_shrink_is_stored(void)
 	check_seed = 12;
 	check_noise(in, LEN);
 	for (int codec = 0; codec < PREP_CODECS; codec++) {
-		const struct prep_codec_how how = { (enum prep_codec)codec, 5, false };
+		const struct prep_codec_how how = { (enum prep_codec)codec, 5, PREP_CONTENT_TEXT };
 
 		for (size_t len = 1; len <= LEN; len = len * 17 + 1) {
 			int used;
@@ -71,7 +71,7 @@ static void lengths_must_be_exact(void)
 
 	fill();
 	for (int codec = 0; codec < PREP_CODECS; codec++) {
-		const struct prep_codec_how how = { (enum prep_codec)codec, 3, false };
+		const struct prep_codec_how how = { (enum prep_codec)codec, 3, PREP_CONTENT_OTHER };
 
 		CHECK_DONE(prep_codec_pack(&how, in, LEN - 8, packed, &stored, &err));
 		packed[stored] = 0;
@@ -91,7 +91,7 @@ static void garbage_is_an_error(void)
 
 	fill();
 	for (int codec = PREP_CODEC_DEFLATE; codec < PREP_CODECS; codec++) {
-		const struct prep_codec_how how = { (enum prep_codec)codec, 1, true };
+		const struct prep_codec_how how = { (enum prep_codec)codec, 1, PREP_CONTENT_PE };
 
 		CHECK_DONE(prep_codec_pack(&how, in, LEN, packed, &stored, &err));
 		for (unsigned i = 0; i < 200; i++) {

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <openssl/pem.h>
+
 #include "libprep/base/bytes.h"
 #include "libprep/ckm/pack.h"
 #include "libprep/ckm/section.h"
@@ -254,55 +256,101 @@ static void a_difference_leaves_out_what_the_base_holds(void)
 	prep_ckm_close(base);
 }
 
-/* Whether opening and verifying finds something wrong: true, and it is damage or a refusal. */
-static bool is_found(const unsigned char *p, size_t len, const char *path, struct prep_pool *pool)
+/* Write p and verify it as a package: what is wrong with it to `what`, "" if nothing. True: it is damage or a refusal. */
+static bool is_found(const unsigned char *p, size_t len, const struct prep_ckm_access *access, struct prep_pool *pool,
+		     char *what, size_t room)
 {
 	struct prep_verify_report v = { .frames = 0 };
 	struct prep_err err = PREP_ERR_INIT;
 	struct prep_ckm *ckm = NULL;
-	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	const int fd = check_create("b.ckm");
 	bool found;
 
 	check_write(fd, p, len, 0);
 	close(fd);
-	if (prep_ckm_open(path, &nothing, &ckm, &err) == 0)
+	if (prep_ckm_open(check_path("b.ckm"), access, &ckm, &err) == 0)
 		prep_verify(ckm, NULL, pool, &v, NULL, &err);
 	found = v.damaged > 0 || err.code == PREP_EDAMAGED || err.code == PREP_EREFUSED;
+	snprintf(what, room, "%s", v.damaged > 0 ? v.damage[0].what : err.code != PREP_DONE ? err.msg : "");
 	prep_verify_clear(&v);
 	prep_ckm_close(ckm);
 	return found;
 }
 
-static void any_flipped_bit_is_found(void)
+/* Every byte but of the frames, and a sample of these; in a package that is sealed and signed, so that it has all there is. */
+static void any_flipped_bit_is_found_and_named(void)
 {
-	struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
+	uint8_t slots[2 * PREP_CKM_SLOT_SIZE];
+	struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1, .slots = slots, .n_slots = 2 };
+	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
+	char *key_file = strdup(check_path("key.pem"));
+	const struct prep_ckm_access access = { .key_file = key_file };
+	char what[600], frame[40];
+	struct prep_seal *seal;
 	struct prep_pool *pool;
+	struct prep_ckm *ckm;
 	struct prep_err err;
 	unsigned char *p;
-	uint64_t section;
+	uint64_t section, signature, trailer;
+	uint32_t number = 0;
 	size_t len;
+	FILE *f = fopen(key_file, "w");
 
+	CHECK(f != NULL && PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) == 1 && fclose(f) == 0);
 	fill_disk(36);
+	CHECK_DONE(prep_seal_new(&seal, &err));
+	CHECK_DONE(prep_seal_slot_recipient(seal, key, slots, &err));
+	CHECK_DONE(prep_seal_slot_recipient(seal, key, slots + PREP_CKM_SLOT_SIZE, &err));
+	how.seal = seal;
 	how.sign = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	CHECK_DONE(pack_disk(check_path("a.ckm"), &how, &err));
+	CHECK_DONE(prep_ckm_open(check_path("a.ckm"), &access, &ckm, &err));
 	CHECK_DONE(prep_pool_open(1, &pool, &err));
 	p = check_read(check_path("a.ckm"), &len);
-	CHECK(!is_found(p, len, check_path("b.ckm"), pool));
+	CHECK(!is_found(p, len, &access, pool, what, sizeof what));
+	CHECK_STR(what, "");
 	section = get_le64(p + 40);
+	trailer = len - PREP_CKM_TRAILER_SIZE;
+	signature = trailer - PREP_CKM_SIGNATURE_SIZE;
 	for (size_t i = 0; i < len; i += i < PREP_CKM_LEAD_SIZE || i >= section ? 1 : 4999) {
+		const struct prep_frame *frames = prep_ckm_index(ckm)->frame;
+		const char *name = frame;
+
+		while (i < section && i >= frames[number].off + frames[number].stored)
+			number++;
+		snprintf(frame, sizeof frame, "frame %u is damaged", number);
+		if (i < 8)
+			name = "not a CKM package";
+		else if (i < PREP_CKM_LEAD_SIZE)
+			name = "the lead";
+		else if (i >= trailer)
+			name = "the trailer";
+		else if (i >= signature)
+			name = "signature";
+		else if (i >= section + PREP_CKM_HEADER_SIZE)
+			name = "the index section is damaged";
+		else if (i >= section + 8)
+			name = "the header of the index section";
+		else if (i >= section)
+			name = "not a CKM index";
 		p[i] ^= (unsigned char)(1u << i % 8);
-		if (!is_found(p, len, check_path("b.ckm"), pool))
-			CHECK_FAIL("byte %zu of %zu, section at %" PRIu64, i, len, section);
+		if (!is_found(p, len, &access, pool, what, sizeof what) || strstr(what, name) == NULL)
+			CHECK_FAIL("byte %zu of %zu, section at %" PRIu64 ": \"%s\", not \"%s\"", i, len, section, what, name);
 		p[i] ^= (unsigned char)(1u << i % 8);
 	}
+	prep_ckm_close(ckm);
+	prep_seal_free(seal);
 	EVP_PKEY_free(how.sign);
+	EVP_PKEY_free(key);
 	prep_pool_close(pool);
+	free(key_file);
 	free(p);
 }
 
 static void cut_off_anywhere_is_found(void)
 {
 	const struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
+	char what[600];
 	struct prep_pool *pool;
 	struct prep_err err;
 	unsigned char *p;
@@ -315,8 +363,8 @@ static void cut_off_anywhere_is_found(void)
 	p = realloc(p, len + 1);
 	p[len] = 0;
 	for (size_t n = 0; n <= len + 1; n += n < 200 || n + 3000 > len ? 1 : 3001)
-		if (n != len && !is_found(p, n, check_path("b.ckm"), pool))
-			CHECK_FAIL("%zu bytes of %zu", n, len);
+		if (n != len && !is_found(p, n, &nothing, pool, what, sizeof what))
+			CHECK_FAIL("%zu bytes of %zu: \"%s\"", n, len, what);
 	prep_pool_close(pool);
 	free(p);
 }
@@ -414,7 +462,7 @@ int main(void)
 	RUN(an_index_alone_opens);
 	RUN(keys_open_sealed_packages);
 	RUN(a_difference_leaves_out_what_the_base_holds);
-	RUN(any_flipped_bit_is_found);
+	RUN(any_flipped_bit_is_found_and_named);
 	RUN(cut_off_anywhere_is_found);
 	RUN(the_error_names_the_frame);
 	RUN(unknown_versions_and_flags_are_refused);
