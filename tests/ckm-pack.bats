@@ -250,7 +250,8 @@ every_way() {
 	timeout 20 ckm-pack -q -f -o big.ckm big.raw
 	timeout 20 ckm-unpack -q --to dynamic -o back.vhd big.ckm
 	[ "$(guest_size back.vhd)" -eq $((2040 << 30)) ]
-	timeout 20 vhd-compact -q --to raw -o again.raw back.vhd
+	timeout 20 ckm-pack -q -f -o big.ckm back.vhd
+	timeout 20 ckm-unpack -q --to raw -o again.raw big.ckm
 	[ "$(dd if=again.raw bs=1 skip=1099511627776 count=4 status=none)" = here ]
 }
 
@@ -385,6 +386,17 @@ every_way() {
 	head -c 8000512 /dev/urandom >a.raw
 	run -1 bash -c 'ulimit -f 2000; trap "" XFSZ; ckm-pack -q --codec store -o a.ckm a.raw'
 	[ "$(ls -A)" = a.raw ]
+}
+
+@test "what is sure not to fit is told before it is packed" {
+	skip_without unshare
+	unshare -rm true 2>/dev/null || skip "no name spaces here"
+	head -c 8000512 /dev/urandom >a.raw
+	unshare -rm sh -c "mkdir small && mount -t tmpfs -o size=1m none small &&
+		$build/cmd/ckm-pack --codec store -o small/a.ckm a.raw; echo \$? >status; ls small >left" 2>message || true
+	[ "$(cat status)" = 1 ]
+	grep -q 'not enough free space' message
+	[ ! -s left ]
 }
 
 @test "wrong usage" {

@@ -7,8 +7,10 @@
 
 #define LOOK 4096 /* bytes that are looked at */
 
-#define DENSE_LOOK 1024u
-#define DENSE_SQUARES (DENSE_LOOK * DENSE_LOOK / 256 + DENSE_LOOK + DENSE_LOOK / 2)
+/* Samples of a chunk, and what the squares of 1024 noisy bytes stay below: what is expected, and four deviations. */
+#define DENSE_SAMPLES 8u
+#define DENSE_SAMPLE 128u
+#define DENSE_SQUARES (1024u * 1024 / 256 + 1024 + 384)
 
 /* PE: "Microsoft Portable Executable and Common Object File Format Specification" */
 #define MZ_PE_OFFSET 0x3C
@@ -96,12 +98,11 @@ bool prep_content_dense(const uint8_t *p, size_t len)
 	uint16_t count[256] = { 0 };
 	uint32_t squares = 0;
 
-	if (len < 2 * DENSE_LOOK)
+	if (len < 2 * DENSE_SAMPLES * DENSE_SAMPLE)
 		return false;
-	/* Not where headers stand. */
-	p += (len - DENSE_LOOK) / 2;
-	for (size_t i = 0; i < DENSE_LOOK; i++)
-		count[p[i]]++;
+	for (size_t i = 0; i < DENSE_SAMPLES; i++)
+		for (size_t k = 0; k < DENSE_SAMPLE; k++)
+			count[p[i * (len / DENSE_SAMPLES) + k]]++;
 	for (unsigned i = 0; i < 256; i++)
 		squares += (uint32_t)count[i] * count[i];
 	return squares < DENSE_SQUARES;

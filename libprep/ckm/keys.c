@@ -16,7 +16,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
-static void guard_process(void)
+void prep_key_guard(void)
 {
 	const struct rlimit none = { 0, 0 };
 
@@ -29,14 +29,18 @@ static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_
 		    struct prep_err *err)
 {
 	const char *const type_name = type == PREP_KEY_X25519 ? "X25519" : "ED25519";
+	char buf[BUFSIZ];
 	FILE *f;
 
 	*ret = NULL;
 	f = fopen(path, "re");
 	if (f == NULL)
 		return prep_fail_errno(err, "%s: cannot open the key", path);
+	/* Its own buffer would be freed with the key in it. */
+	setvbuf(f, buf, _IOFBF, sizeof buf);
 	*ret = secret ? PEM_read_PrivateKey(f, NULL, NULL, NULL) : PEM_read_PUBKEY(f, NULL, NULL, NULL);
 	fclose(f);
+	OPENSSL_cleanse(buf, sizeof buf);
 	/* What went wrong is in a queue of OpenSSL's that nobody else would empty. */
 	ERR_clear_error();
 	if (*ret == NULL)
@@ -53,7 +57,7 @@ static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_
 
 int prep_key_private(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
 {
-	guard_process();
+	prep_key_guard();
 	return read_key(path, true, type, ret, err);
 }
 
@@ -164,7 +168,7 @@ int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase 
 {
 	int fd, r;
 
-	guard_process();
+	prep_key_guard();
 	*ret = passphrase_alloc();
 	if (*ret == NULL)
 		return prep_fail_nomem(err);

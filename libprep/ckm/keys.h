@@ -2,8 +2,7 @@
 /*
  * Keys and passphrases: read from files or the terminal, signatures.
  *
- * Reading a secret first makes this process one that leaves no core dump and
- * cannot be traced by others of the same user (prctl, setrlimit).
+ * Reading a secret begins with prep_key_guard.
  */
 #ifndef PREP_CKM_KEYS_H
 #define PREP_CKM_KEYS_H
@@ -15,6 +14,9 @@
 #include <openssl/evp.h>
 
 #include "libprep/base/err.h"
+
+/* From now on this process leaves no core dump, and others of the same user cannot trace it (prctl, setrlimit). */
+void prep_key_guard(void);
 
 enum prep_key_type { PREP_KEY_X25519, PREP_KEY_ED25519 };
 

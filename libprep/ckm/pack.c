@@ -245,6 +245,17 @@ static int run_frames(struct packer *p, struct prep_err *err)
 	return r;
 }
 
+/* Bytes that the package takes at the least: digests do not shrink, nor does what is to be stored. */
+static uint64_t least_size(const struct prep_plan *plan, const struct prep_pack_how *how)
+{
+	uint64_t sum = (uint64_t)plan->index.chunks * PREP_DIGEST_SIZE;
+
+	for (uint32_t i = 0; how->codec == PREP_CODEC_STORE && i < plan->index.frames; i++)
+		if (plan->index.frame[i].kind != PREP_FRAME_ABSENT)
+			sum += plan->index.frame[i].size;
+	return sum;
+}
+
 int prep_pack(const struct prep_survey *survey, struct prep_plan *plan, const struct prep_pack_how *how,
 	      struct prep_pool *pool, struct prep_output *out, struct prep_output *out_index,
 	      struct prep_pack_report *report, const struct prep_progress *progress,
@@ -256,6 +267,8 @@ int prep_pack(const struct prep_survey *survey, struct prep_plan *plan, const st
 	*report = (struct prep_pack_report){ .package_size = 0 };
 	if (!prep_output_seekable(out))
 		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a file", prep_output_name(out));
+	if (prep_output_check_space(out, least_size(plan, how), err) < 0)
+		return -1;
 	/* The lead is written last, when what it says is known. */
 	if (prep_output_write(out, lead, sizeof lead, err) < 0 || run_frames(&p, err) < 0)
 		return -1;

@@ -11,6 +11,7 @@
 #include <openssl/rand.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/ckm/keys.h"
 #include "libprep/ckm/section.h"
 
 /* EVP counts in int. */
@@ -44,6 +45,7 @@ static struct prep_seal *seal_alloc(void)
 {
 	struct prep_seal *s = calloc(1, sizeof *s);
 
+	prep_key_guard();
 	/* Where the limit on locked memory is used up the key may be swapped: no reason to stop. */
 	if (s != NULL)
 		(void)!mlock(s, sizeof *s);
