@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 /* Start writing back this often, so that the fsync at the end finds little left. */
 #define WRITEBACK_STEP (16 * PREP_MIB)
+#define SCATTERED_STEP (64 * PREP_MIB)
 #define COPY_BUFFER (1 * PREP_MIB)
 
 struct prep_output {
@@ -31,6 +33,7 @@ struct prep_output {
 	bool committed;
 	uint64_t size;
 	uint64_t started;  /* write-back has been started up to here */
+	_Atomic uint64_t scattered; /* bytes that prep_output_pwrite has written, anywhere */
 	unsigned char *buf; /* COPY_BUFFER bytes, for copies that need them */
 };
 
@@ -428,7 +431,13 @@ int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t
 int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
 		       struct prep_err *err)
 {
-	return prep_file_pwrite(out->fd, buf, len, off, out->path, err);
+	const uint64_t before = atomic_fetch_add(&out->scattered, len);
+
+	if (prep_file_pwrite(out->fd, buf, len, off, out->path, err) < 0)
+		return -1;
+	if (before / SCATTERED_STEP != (before + len) / SCATTERED_STEP)
+		sync_file_range(out->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	return 0;
 }
 
 /* Give the unnamed file a name: the final one, or where that is taken, a hidden one to rename. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/ckm/plan.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,6 +14,8 @@ enum class {
 	PATCHED,  /* new, but in patches too */
 	NEW,
 };
+
+#define CODE_FRAMES 2 /* times as large as others, frames of programs are */
 
 /* A chunk, and what its place depends on. */
 struct place {
@@ -148,20 +151,44 @@ static struct prep_frame *start_frame(struct prep_plan *p, size_t *room, uint8_t
 }
 
 /* Bytes from which a file has frames of its own. */
-#define LARGE (256u << 10)
+#define LARGE (2u << 20)
+
+/* Names of files that may be versions of one another: the same for at least half of the shorter one. */
+static bool alike(const char *a, const char *b)
+{
+	const size_t shorter = prep_min(strlen(a), strlen(b));
+	size_t same = 0;
+
+	while (same < shorter && tolower((unsigned char)a[same]) == tolower((unsigned char)b[same]))
+		same++;
+	return same * 2 >= shorter;
+}
 
 /*
  * Whether a frame must end between two neighbouring chunks. Who has a large file,
  * in an older image or a folder of the host, needs none of its frames; who has it
- * not needs all of them. Measured: packages grow by 1.7 %, and a host with a ninth
- * of the data fetches 93 % of them, instead of all. (What the base does not hold
- * everyone lacks.)
+ * not needs all of them. Measured with a host that has a ninth of the data: it fetches
+ * 97 % of the package, instead of all, for 0.4 % more bytes; from 256 KiB on 92 %,
+ * for 1.5 % more. (What the base does not hold everyone lacks.)
  */
 static bool stands_apart(const struct prep_survey *s, const struct place *a, const struct place *b)
 {
-	const uint32_t x = s->chunk[a->chunk].stream, y = s->chunk[b->chunk].stream;
+	const struct prep_layout_stream *x = &s->layout.stream[s->chunk[a->chunk].stream];
+	const struct prep_layout_stream *y = &s->layout.stream[s->chunk[b->chunk].stream];
 
-	return x != y && b->class != NEW && (s->layout.stream[x].size >= LARGE || s->layout.stream[y].size >= LARGE);
+	return x != y && b->class != NEW && (x->size >= LARGE || y->size >= LARGE) &&
+	       !alike(file_name(x->path), file_name(y->path));
+}
+
+/*
+ * Programs come in many versions that are nearly the same, megabytes apart: measured,
+ * twice the frame takes 7 % off them, 1 % off all else.
+ */
+static uint32_t frame_size(const struct prep_plan_how *how, uint8_t content)
+{
+	const bool code = content == PREP_CONTENT_PE || content == PREP_CONTENT_DOTNET;
+
+	return code ? (uint32_t)prep_min((uint64_t)how->frame_size * CODE_FRAMES, PREP_CKM_FRAME_MAX) : how->frame_size;
 }
 
 /* Fill frames in that order; a frame holds one kind of content, dense or not. */
@@ -186,7 +213,7 @@ static int fill_frames(const struct prep_survey *s, const struct prep_plan_how *
 				return -1;
 			f->first_chunk = i;
 			f->kind = absent ? PREP_FRAME_ABSENT : PREP_FRAME_PLAIN;
-			limit = absent ? PREP_CKM_FRAME_MAX : how->frame_size;
+			limit = absent ? PREP_CKM_FRAME_MAX : frame_size(how, place[i].content);
 			p->kept_frames += how->bases > 0 && place[i].class == KEPT;
 		}
 		in->chunk[i] = (struct prep_chunk){ .size = c->size, .frame = in->frames - 1, .at = f->size };

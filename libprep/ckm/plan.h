@@ -11,7 +11,7 @@
 struct prep_base;
 
 struct prep_plan_how {
-	uint32_t frame_size;                /* bytes, at most PREP_CKM_FRAME_MAX */
+	uint32_t frame_size;                /* bytes, at most PREP_CKM_FRAME_MAX; frames of programs may be larger */
 	struct prep_chunk_table *const *base; /* what one of the bases does not hold goes to frames of its own, at the end */
 	unsigned bases;
 	bool difference;                    /* what all hold is left out */
