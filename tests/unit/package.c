@@ -256,18 +256,14 @@ static void a_difference_leaves_out_what_the_base_holds(void)
 	prep_ckm_close(base);
 }
 
-/* Write p and verify it as a package: what is wrong with it to `what`, "" if nothing. True: it is damage or a refusal. */
-static bool is_found(const unsigned char *p, size_t len, const struct prep_ckm_access *access, struct prep_pool *pool,
-		     char *what, size_t room)
+/* Verify b.ckm: what is wrong with it to `what`, "" if nothing. True: it is damage or a refusal. */
+static bool is_found(const struct prep_ckm_access *access, struct prep_pool *pool, char *what, size_t room)
 {
 	struct prep_verify_report v = { .frames = 0 };
 	struct prep_err err = PREP_ERR_INIT;
 	struct prep_ckm *ckm = NULL;
-	const int fd = check_create("b.ckm");
 	bool found;
 
-	check_write(fd, p, len, 0);
-	close(fd);
 	if (prep_ckm_open(check_path("b.ckm"), access, &ckm, &err) == 0)
 		prep_verify(ckm, NULL, pool, &v, NULL, &err);
 	found = v.damaged > 0 || err.code == PREP_EDAMAGED || err.code == PREP_EREFUSED;
@@ -294,6 +290,7 @@ static void any_flipped_bit_is_found_and_named(void)
 	uint64_t section, signature, trailer;
 	uint32_t number = 0;
 	size_t len;
+	int fd;
 	FILE *f = fopen(key_file, "w");
 
 	CHECK(f != NULL && PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) == 1 && fclose(f) == 0);
@@ -307,7 +304,9 @@ static void any_flipped_bit_is_found_and_named(void)
 	CHECK_DONE(prep_ckm_open(check_path("a.ckm"), &access, &ckm, &err));
 	CHECK_DONE(prep_pool_open(1, &pool, &err));
 	p = check_read(check_path("a.ckm"), &len);
-	CHECK(!is_found(p, len, &access, pool, what, sizeof what));
+	fd = check_create("b.ckm");
+	check_write(fd, p, len, 0);
+	CHECK(!is_found(&access, pool, what, sizeof what));
 	CHECK_STR(what, "");
 	section = get_le64(p + 40);
 	trailer = len - PREP_CKM_TRAILER_SIZE;
@@ -334,10 +333,13 @@ static void any_flipped_bit_is_found_and_named(void)
 		else if (i >= section)
 			name = "not a CKM index";
 		p[i] ^= (unsigned char)(1u << i % 8);
-		if (!is_found(p, len, &access, pool, what, sizeof what) || strstr(what, name) == NULL)
+		check_write(fd, p + i, 1, i);
+		if (!is_found(&access, pool, what, sizeof what) || strstr(what, name) == NULL)
 			CHECK_FAIL("byte %zu of %zu, section at %" PRIu64 ": \"%s\", not \"%s\"", i, len, section, what, name);
 		p[i] ^= (unsigned char)(1u << i % 8);
+		check_write(fd, p + i, 1, i);
 	}
+	close(fd);
 	prep_ckm_close(ckm);
 	prep_seal_free(seal);
 	EVP_PKEY_free(how.sign);
@@ -350,21 +352,28 @@ static void any_flipped_bit_is_found_and_named(void)
 static void cut_off_anywhere_is_found(void)
 {
 	const struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
-	char what[600];
 	struct prep_pool *pool;
 	struct prep_err err;
 	unsigned char *p;
+	char what[600];
 	size_t len;
+	int fd;
 
 	fill_disk(37);
 	CHECK_DONE(pack_disk(check_path("a.ckm"), &how, &err));
 	CHECK_DONE(prep_pool_open(1, &pool, &err));
 	p = check_read(check_path("a.ckm"), &len);
-	p = realloc(p, len + 1);
-	p[len] = 0;
-	for (size_t n = 0; n <= len + 1; n += n < 200 || n + 3000 > len ? 1 : 3001)
-		if (n != len && !is_found(p, n, &nothing, pool, what, sizeof what))
+	fd = check_create("b.ckm");
+	check_write(fd, p, len, 0);
+	check_write(fd, "", 1, len);
+	for (size_t n = len + 1;; n -= n < 200 || n + 3000 > len ? 1 : prep_min(3001, n - 199)) {
+		CHECK(ftruncate(fd, (off_t)n) == 0);
+		if (n != len && !is_found(&nothing, pool, what, sizeof what))
 			CHECK_FAIL("%zu bytes of %zu: \"%s\"", n, len, what);
+		if (n == 0)
+			break;
+	}
+	close(fd);
 	prep_pool_close(pool);
 	free(p);
 }
