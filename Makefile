@@ -5,6 +5,7 @@
 # make install         to $(DESTDIR)$(PREFIX); make uninstall
 # make dist            a source archive of the committed tree
 # make lint            static checks of C, shell and manual pages
+# make fuzz            the fuzzers, in build/fuzz; scripts/fuzz runs them (clang)
 # make SAN=1 ...       the same with AddressSanitizer and UBSan, in build-san
 
 PREFIX  ?= /usr/local
@@ -30,30 +31,38 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
 ALL_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -iquote . $(CPPFLAGS)
 ALL_CFLAGS   := -std=c17 $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(CFLAGS) $(SANFLAGS)
 ALL_LDFLAGS  := -Wl,-z,relro,-z,now $(LDFLAGS) $(SANFLAGS)
-LIBS := -lntfs-3g -lvhdi -lcurl -ljansson -lexpat -lcrypto -lzstd -llzma -lz -lpthread
+LIBS := -lntfs-3g -lvhdi -lcurl -ljansson -lexpat -lcrypto -lseccomp -lzstd -llzma -lz -lpthread
 
 CMDS  := $(basename $(notdir $(wildcard cmd/vhd-*.c cmd/ckm-*.c)))
 PAGES := $(wildcard man/*.[1-8])
 UNIT  := $(basename $(notdir $(wildcard tests/unit/*.c)))
 TOOLS := $(basename $(notdir $(wildcard tests/tools/*.c)))
 PRELOADS := $(basename $(notdir $(wildcard tests/preload/*.c)))
+FUZZ  := $(basename $(notdir $(wildcard tests/fuzz/*.c)))
 
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard libprep/*/*.c))
 LIB     := $(BUILD)/libprep.a
 CMD_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(CMDS:%=cmd/%.c),$(wildcard cmd/*.c)))
-OBJ     := $(LIB_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/*.c tests/unit/*.c tests/tools/*.c tests/tools/*/*.c))
+FUZZ_OBJ := $(patsubst %.c,build/fuzz/obj/%.o,$(wildcard libprep/*/*.c))
+OBJ     := $(LIB_OBJ) $(FUZZ_OBJ) $(patsubst %.c,build/fuzz/obj/%.o,$(wildcard tests/fuzz/*.c)) $(patsubst %.c,$(BUILD)/%.o, \
+	$(wildcard cmd/*.c tests/unit/*.c tests/tools/*.c tests/tools/*/*.c tests/fuzz/*.c))
 
-.PHONY: all check install uninstall dist lint clean tests
+.PHONY: all check install uninstall dist lint fuzz clean tests
 .SECONDARY:
 
 all: $(CMDS:%=$(BUILD)/cmd/%)
 
-tests: all $(UNIT:%=$(BUILD)/tests/unit/%) $(TOOLS:%=$(BUILD)/tests/%) $(PRELOADS:%=$(BUILD)/tests/%.so)
+tests: all $(UNIT:%=$(BUILD)/tests/unit/%) $(TOOLS:%=$(BUILD)/tests/%) $(PRELOADS:%=$(BUILD)/tests/%.so) \
+	$(FUZZ:%=$(BUILD)/tests/fuzz/%)
 
 $(BUILD)/cmd/%: $(BUILD)/cmd/%.o $(CMD_OBJ) $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
+
+# Without a fuzzing engine: they replay stored inputs.
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(LIBS)
 
 # Independent of the library on purpose: they make and judge what it works on.
@@ -75,6 +84,23 @@ $(LIB): $(LIB_OBJ)
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+FUZZ_CC    := clang
+FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+fuzz: $(FUZZ:%=build/fuzz/%)
+
+build/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(ALL_CPPFLAGS) -DPREP_FUZZ_ENGINE -std=c17 $(WARN) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link \
+		-MMD -MP -c -o $@ $<
+
+build/fuzz/obj/libprep.a: $(FUZZ_OBJ)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o build/fuzz/obj/libprep.a
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -Wl,--as-needed $(LIBS)
 
 check: tests
 	BUILD=$(BUILD) tests/run

@@ -280,8 +280,11 @@ static void find_zero_pieces(struct prep_job *job)
 static int drop_zero_pieces(struct maker *m, struct prep_err *err)
 {
 	const size_t jobs = 4 * (size_t)prep_pool_threads(m->pool);
-	struct zero_job *z = calloc(jobs, sizeof *z);
+	struct zero_job *z;
 
+	if (m->smalls == 0)
+		return 0;
+	z = calloc(jobs, sizeof *z);
 	if (z == NULL)
 		return prep_fail_nomem(err);
 	for (size_t i = 0; i < jobs; i++) {
