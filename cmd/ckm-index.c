@@ -287,15 +287,13 @@ static int compare(struct opts *o, struct prep_err *err)
 {
 	struct prep_supply supply = { .index = NULL };
 	struct prep_ckm *p;
-	int r = 0;
+	int r;
 
 	if (prep_ckm_open(o->operand[0], &o->trim.access, &p, err) < 0)
 		return -1;
-	for (int i = 1; i < o->operands && r == 0; i++)
-		r = trim_add_seed(&o->trim, o->operand[i], false, err);
 	/* Signatures are for what is unpacked; what is there is checked chunk by chunk. */
 	o->trim.access.verify_with = NULL;
-	if (r == 0 && prep_supply_new(prep_ckm_index(p), &supply, err) == 0 &&
+	if (prep_supply_new(prep_ckm_index(p), &supply, err) == 0 &&
 	    trim_open(&o->cmd, &o->trim, true, &supply, err) == 0 && prep_supply_make(&supply, err) == 0)
 		r = report_transfer(o, p, &supply, err);
 	else
@@ -443,6 +441,18 @@ static int make_local(struct opts *o, struct prep_err *err)
 
 static int run(struct opts *o, struct prep_err *err)
 {
+	struct prep_sandbox may = { .network = false };
+
+	if (o->cmd.output != NULL && !o->cmd.dry_run)
+		prep_sandbox_output(&may, o->cmd.output);
+	for (int i = 0; i < o->operands; i++) {
+		if (o->compare && i > 0 && trim_add_seed(&o->trim, o->operand[i], false, err) < 0)
+			return -1;
+		if (!o->compare)
+			cmd_may_recover(&may, o->operand[i]);
+	}
+	if (trim_confine(&o->cmd, &o->trim, &may, err) < 0)
+		return -1;
 	if (o->list)
 		return list(o, err);
 	if (o->compare)

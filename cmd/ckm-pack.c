@@ -601,10 +601,14 @@ static void close_work(struct work *w)
 
 static int run(struct opts *o, struct prep_err *err)
 {
+	struct prep_sandbox may = { .read_all = true };
 	struct work w = { .pool = NULL };
 	int r = -1;
 
-	if (open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
+	if (!o->cmd.dry_run)
+		prep_sandbox_output(&may, o->cmd.output);
+	cmd_may_recover(&may, o->image);
+	if (cmd_confine(&o->cmd, &may, err) == 0 && open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
 	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 &&
 	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
 		r = pack(o, &w, err);

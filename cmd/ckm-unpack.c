@@ -208,10 +208,13 @@ static void report(const struct opts *o, const struct work *w)
 
 static int run(struct opts *o, struct prep_err *err)
 {
+	struct prep_sandbox may = { .network = false };
 	struct work w = { .package = NULL };
 	int r = -1;
 
-	if (open_output(o, &w, err) == 0 &&
+	if (!o->cmd.dry_run)
+		prep_sandbox_output(&may, o->cmd.output);
+	if (trim_confine(&o->cmd, &o->trim, &may, err) == 0 && open_output(o, &w, err) == 0 &&
 	    prep_ckm_open(o->package, &o->trim.access, &w.package, err) == 0 &&
 	    prep_supply_new(prep_ckm_index(w.package), &w.supply, err) == 0 &&
 	    trim_open(&o->cmd, &o->trim, false, &w.supply, err) == 0 &&

@@ -160,6 +160,7 @@ void cmd_start(struct cmd *cmd, const char *prog, const char *usage)
 		.show_progress = isatty(STDERR_FILENO),
 	};
 	hold_streams();
+	prep_sandbox_begin();
 	cmd->progress.report = report_progress;
 	cmd->progress.arg = cmd;
 	/* The second signal kills at once. */
@@ -419,6 +420,18 @@ void cmd_check_edit(const struct cmd *cmd, const char *image)
 		cmd_usage(cmd, "standard output is a terminal: use -o FILE, -i, or a pipe");
 }
 
+int cmd_confine(struct cmd *cmd, struct prep_sandbox *may, struct prep_err *err)
+{
+	prep_sandbox_write(may, cmd->tmpdir);
+	return prep_sandbox_enter(may, err) < 0 ? -1 : 0;
+}
+
+void cmd_may_recover(struct prep_sandbox *may, const char *path)
+{
+	if (!cmd_is_stdin(path) && prep_journal_waits(path))
+		prep_sandbox_output(may, path);
+}
+
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
 		    struct prep_output **ret, struct prep_err *err)
 {
@@ -441,6 +454,7 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, struct prep_err *err)
 {
 	const bool in_place = cmd->in_place && !cmd->dry_run;
+	struct prep_sandbox may = { .network = false };
 	const struct prep_vhd_info *vhd;
 	struct stat st;
 
@@ -455,6 +469,13 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 	    cmd_open_output(cmd, cmd->output != NULL ? cmd->output : "-", cmd->force, image, &edit->out, err) < 0)
 		return -1;
 	if (cmd_open_image(cmd, image, in_place ? PREP_DISK_WRITE : 0, &edit->disk, err) < 0)
+		return -1;
+	/* The journal of a change in place, or the new file. */
+	if (in_place)
+		prep_sandbox_output(&may, image);
+	else if (edit->out != NULL)
+		prep_sandbox_output(&may, cmd->output != NULL ? cmd->output : "-");
+	if (cmd_confine(cmd, &may, err) < 0)
 		return -1;
 	vhd = prep_vhd_disk_info(edit->disk);
 	if (vhd != NULL && vhd->footer.saved_state == 1)

@@ -15,6 +15,7 @@
 #include "libprep/base/err.h"
 #include "libprep/base/output.h"
 #include "libprep/base/progress.h"
+#include "libprep/base/sandbox.h"
 #include "libprep/disk/disk.h"
 #include "libprep/disk/parent.h"
 #include "libprep/disk/export.h"
@@ -151,6 +152,15 @@ int cmd_edit_commit(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err
  */
 int cmd_edit_next(struct cmd *cmd, struct cmd_edit *edit, struct prep_err *err);
 void cmd_edit_close(struct cmd_edit *edit);
+
+/*
+ * From here on the command has no rights but those that `may` gives (sandbox.h), and
+ * what --tmpdir takes. Before the first thread.
+ */
+int cmd_confine(struct cmd *cmd, struct prep_sandbox *may, struct prep_err *err);
+
+/* An image is going to be opened: where a change of it that was cut off waits, that will be completed. */
+void cmd_may_recover(struct prep_sandbox *may, const char *path);
 
 /* Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. */
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,

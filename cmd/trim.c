@@ -176,6 +176,17 @@ static int open_seed(struct cmd *cmd, struct trim *t, const struct trim_seed *se
 	return supply != NULL ? prep_supply_add(supply, &s->catalog, err) : 0;
 }
 
+int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, struct prep_err *err)
+{
+	if ((t->keeps || t->seeds > 0 || t->client_settings != NULL) && find_cache(cmd, t, &t->cache_path, err) < 0)
+		return -1;
+	may->read_all = true;
+	prep_sandbox_write(may, t->cache_path);
+	for (size_t i = 0; i < t->seeds; i++)
+		cmd_may_recover(may, t->seed[i].path);
+	return cmd_confine(cmd, may, err);
+}
+
 int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
 	      struct prep_err *err)
 {
@@ -183,11 +194,10 @@ int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply 
 		.access = &t->access, .jobs = t->jobs, .compare = compare, .parents = &cmd->parents,
 	};
 	struct prep_folder_list folders;
-	int r;
+	int r = 0;
 
 	if (trim_folders(cmd, t, &folders, err) < 0)
 		return -1;
-	r = t->keeps || t->seeds + folders.n > 0 ? find_cache(cmd, t, &t->cache_path, err) : 0;
 	how.cache = t->cache_path;
 	t->open = calloc(t->seeds + folders.n + 1, sizeof *t->open);
 	if (t->open == NULL)

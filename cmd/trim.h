@@ -28,7 +28,7 @@ struct trim {
 
 	struct prep_seed **open;     /* what trim_open opened, in order */
 	size_t opened;
-	char *cache_path;            /* the cache's folder, once trim_open has found it, or NULL */
+	char *cache_path;            /* the cache's folder, once trim_confine has found it, or NULL */
 };
 
 enum {
@@ -68,6 +68,12 @@ int trim_add_seed(struct trim *t, const char *path, bool optional, struct prep_e
 
 /* The folders of --client-settings below --root; none where there is none. Prints what is missing. */
 int trim_folders(struct cmd *cmd, const struct trim *t, struct prep_folder_list *ret, struct prep_err *err);
+
+/*
+ * cmd_confine for reading any local data (indexes tell of more of it), and changing the
+ * cache's folder, which is found and made here, and what `may` has.
+ */
+int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, struct prep_err *err);
 
 /*
  * Open every seed, the folders of the client settings last, and add them to

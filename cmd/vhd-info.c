@@ -52,7 +52,9 @@ static const struct option longopts[] = {
 
 struct opts {
 	struct cmd cmd;
-	bool check, quick, map;
+	char **image;
+	int images;
+	bool check, quick, map, confined;
 	const char *svg;
 	json_t *all; /* with --json: the reports */
 };
@@ -547,13 +549,24 @@ static int look_at_format(const struct opts *o, struct image *im, struct prep_er
 {
 	im->vhd = prep_vhd_disk_info(im->disk);
 	im->vhdx = prep_vhdx_disk_info(im->disk);
-	if (!im->piped && prep_undo_mark_read(im->path, &im->undo, err) < 0)
-		return -1;
 	if (im->vhd == NULL || o->quick)
 		return 0;
 	if (im->disk->differencing && add_own(im, err) < 0)
 		return -1;
 	return prep_vhd_check_bitmaps(im->disk, &im->partial, &im->hidden, err);
+}
+
+/* Before the first image is looked at; those that follow are still to be opened. */
+static int confine(struct opts *o, struct prep_err *err)
+{
+	struct prep_sandbox may = { .read_all = o->images > 1 };
+
+	for (int i = 1; i < o->images; i++)
+		cmd_may_recover(&may, o->image[i]);
+	if (o->svg != NULL)
+		prep_sandbox_output(&may, o->svg);
+	o->confined = true;
+	return cmd_confine(&o->cmd, &may, err);
 }
 
 static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
@@ -562,8 +575,15 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 	struct stat st;
 	int r = cmd_open_image(&o->cmd, path, 0, &im.disk, err);
 
-	if (r < 0)
+	if (r == 0 && !im.piped)
+		r = prep_undo_mark_read(im.path, &im.undo, err);
+	if (r == 0 && !o->confined)
+		r = confine(o, err);
+	if (r < 0) {
+		prep_undo_mark_clear(&im.undo);
+		prep_disk_close(im.disk);
 		return -1;
+	}
 	if (!cmd_is_stdin(path) && stat(path, &st) == 0) {
 		im.file_size = (uint64_t)st.st_size;
 		im.allocated = (uint64_t)st.st_blocks * 512;
@@ -599,6 +619,8 @@ int main(int argc, char **argv)
 	parse(&o, argc, argv);
 	if (o.cmd.json)
 		o.all = json_array();
+	o.image = argv + optind;
+	o.images = argc - optind;
 	for (int i = optind; i < argc; i++) {
 		struct prep_err err = PREP_ERR_INIT;
 		int s;

@@ -54,7 +54,7 @@ static void verify(struct prep_ckm *p)
 
 	if (prep_ckm_info(p)->section_off == 0 || prep_pool_open(1, &pool, &err) < 0)
 		return;
-	if (prep_verify(p, pool, &v, NULL, &err) == 0)
+	if (prep_verify(p, NULL, pool, &v, NULL, &err) == 0)
 		prep_verify_clear(&v);
 	prep_pool_close(pool);
 }

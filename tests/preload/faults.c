@@ -88,25 +88,34 @@ static void find(void)
 			how = (enum how)i;
 }
 
-static void write_count(void)
+static int count_fd = -1;
+
+/* At the start: the commands give up opening what is not theirs. */
+static void open_count(void)
 {
 	const char *path = getenv("FAULTS_COUNT");
-	char text[32];
-	int fd, n;
 
 	if (path == NULL || how == NONE)
 		return;
-	fd = REAL(open64)(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	n = snprintf(text, sizeof text, "%lu\n", (unsigned long)count);
-	if (fd < 0 || REAL(write)(fd, text, (size_t)n) != n)
+	count_fd = REAL(open64)(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (count_fd < 0)
 		abort();
-	close(fd);
+}
+
+static void write_count(void)
+{
+	char text[32];
+	const int n = snprintf(text, sizeof text, "%lu\n", (unsigned long)count);
+
+	if (count_fd >= 0 && REAL(write)(count_fd, text, (size_t)n) != n)
+		abort();
 }
 
 __attribute__((constructor))
 static void start(void)
 {
 	find();
+	open_count();
 }
 
 __attribute__((destructor))
