@@ -206,6 +206,8 @@ int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply 
 		r = open_seed(cmd, t, &t->seed[i], &how, supply, err);
 	for (size_t i = 0; i < folders.n && r == 0; i++)
 		r = open_seed(cmd, t, &(struct trim_seed){ folders.path[i], false }, &how, supply, err);
+	if (r == 0)
+		r = prep_seeds_link(t->open, t->opened, err);
 	prep_folder_list_clear(&folders);
 	return r;
 }

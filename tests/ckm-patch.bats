@@ -231,6 +231,25 @@ spoil() {
 	[ "$(stat -c %s 23.ckm)" -lt $(($(stat -c %s s/v1.ckm) / 10)) ]
 	run -3 ckm-unpack --seed s/v1.vhd -o x.vhd 23.ckm
 	[ ! -e x.vhd ]
+	# both updates at once, in whatever order the seeds come
+	ckm-unpack -q --seed s/v1.vhd --seed s/only.ckm -o x.vhd 23.ckm
+	cmp v3.vhd x.vhd
+	ckm-unpack -q -f --seed s/only.ckm --seed s/v1.vhd -o x.vhd 23.ckm
+	cmp v3.vhd x.vhd
+	ckm-verify -q --seed s/only.ckm --seed s/v1.vhd 23.ckm
+}
+
+@test "an update that was brought here by other means is a seed" {
+	use_series
+	start_server
+	run -0 ckm-fetch --json --package s/only.ckm --seed s/v1.vhd -o a.vhd "$url/plain.ckm"
+	[ "$(field frames)" = 0 ]
+	same_guest s/v2.vhd a.vhd
+	run -0 ckm-index --compare --json s/plain.ckm s/only.ckm.index s/v1.vhd
+	[ "$(field fetch_bytes)" = 0 ]
+	# without the image that it is for, it is of little use, but no harm
+	run -0 ckm-fetch --json --package s/only.ckm -o b.vhd "$url/plain.ckm"
+	cmp a.vhd b.vhd
 }
 
 @test "several bases: any one of them will do" {

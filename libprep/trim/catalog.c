@@ -178,6 +178,34 @@ int prep_catalog_add_restored(struct prep_catalog *c, const char *path, const st
 	return 0;
 }
 
+static int add_frame(struct prep_catalog *c, const struct prep_ckm_index *index, const struct prep_frame *f,
+		     struct prep_err *err)
+{
+	for (uint32_t k = f->first_chunk; k < f->first_chunk + f->chunks; k++)
+		if (prep_catalog_add_chunk(c, index->chunk[k].digest, index->chunk[k].at, index->chunk[k].size, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* Of a patch what no plain frame has. */
+static int add_patch(struct prep_catalog *c, const struct prep_ckm_index *index, const struct prep_frame *f,
+		     struct prep_err *err)
+{
+	uint64_t at = 0;
+
+	for (uint32_t k = 0; k < f->chunks; k++) {
+		const struct prep_chunk *chunk = &index->chunk[prep_frame_chunk(index, f, k)];
+
+		if (index->frame[chunk->frame].kind != PREP_FRAME_PLAIN) {
+			if (prep_catalog_add_chunk(c, chunk->digest, at, chunk->size, err) < 0)
+				return -1;
+			c->chunk[c->chunks - 1].bad = true;
+		}
+		at += chunk->size;
+	}
+	return 0;
+}
+
 int prep_catalog_add_package(struct prep_catalog *c, const char *path, const struct prep_ckm_index *index,
 			     struct prep_err *err)
 {
@@ -189,12 +217,10 @@ int prep_catalog_add_package(struct prep_catalog *c, const char *path, const str
 		if (prep_catalog_add_item(c, "", NULL, err) < 0)
 			return -1;
 		/* The item stays, so that item numbers are frame numbers. */
-		if (f->kind != PREP_FRAME_PLAIN)
-			continue;
-		for (uint32_t k = f->first_chunk; k < f->first_chunk + f->chunks; k++)
-			if (prep_catalog_add_chunk(c, index->chunk[k].digest, index->chunk[k].at, index->chunk[k].size,
-						   err) < 0)
-				return -1;
+		if (f->kind == PREP_FRAME_PLAIN && add_frame(c, index, f, err) < 0)
+			return -1;
+		if (f->kind == PREP_FRAME_PATCH && add_patch(c, index, f, err) < 0)
+			return -1;
 	}
 	return 0;
 }

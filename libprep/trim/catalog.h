@@ -50,7 +50,7 @@ struct prep_item_chunk {
 	uint8_t digest[PREP_DIGEST_SIZE];
 	uint64_t at;         /* bytes from the item's start: of the file, of its runs one after the other, of the frame */
 	uint32_t size;       /* bytes */
-	bool bad;            /* was read, and was something else */
+	bool bad;            /* was read, and was something else; or needs a patch that cannot be applied */
 };
 
 /* Bounds, for what is read from a file and for what is found. */
@@ -144,7 +144,10 @@ int prep_catalog_scan_image(struct prep_catalog *c, const char *path, const stru
 int prep_catalog_add_restored(struct prep_catalog *c, const char *path, const struct prep_file_stamp *stamp,
 			      const struct prep_ckm_index *index, struct prep_err *err);
 
-/* Add the frames of a package. */
+/*
+ * Add the frames of a package. What only its patches have is `bad` until
+ * prep_seeds_link finds what they are made of; it comes last.
+ */
 int prep_catalog_add_package(struct prep_catalog *c, const char *path, const struct prep_ckm_index *index,
 			     struct prep_err *err);
 

@@ -224,8 +224,14 @@ void prep_seed_close(struct prep_seed *s)
 		prep_ckm_close(s->source[i].package);
 	}
 	free(s->source);
+	free(s->reference);
 	prep_catalog_clear(&s->catalog);
 	free(s);
+}
+
+const struct prep_ckm_index *prep_seed_index(const struct prep_seed *s)
+{
+	return s->source[0].package != NULL ? prep_ckm_index(s->source[0].package) : NULL;
 }
 
 int prep_seed_reader_open(struct prep_seed_reader *r, struct prep_err *err)
@@ -250,6 +256,11 @@ void prep_seed_reader_close(struct prep_seed_reader *r)
 	prep_hash_close(&r->hash);
 	free(r->stored);
 	free(r->frame);
+	free(r->reference);
+	/* One more at most: no patch is made of what patches make. */
+	if (r->other != NULL)
+		prep_seed_reader_close(r->other);
+	free(r->other);
 }
 
 static int make_room(uint8_t **buf, size_t *room, size_t want, struct prep_err *err)
@@ -265,17 +276,55 @@ static int make_room(uint8_t **buf, size_t *room, size_t want, struct prep_err *
 	return 0;
 }
 
+/* What patch frame i is made of, to r->reference. 1 when it is all there. */
+static int read_reference(struct prep_seed_reader *r, const struct prep_seed *s, const struct prep_ckm_index *in,
+			  uint32_t i, struct prep_err *err)
+{
+	const struct prep_patch *patch = prep_frame_patch(in, i);
+	uint8_t *to;
+
+	if (s->reference == NULL)
+		return 0;
+	if (r->other == NULL) {
+		r->other = calloc(1, sizeof *r->other);
+		r->reference = malloc(PREP_CKM_REFERENCE_MAX);
+		if (r->other == NULL || r->reference == NULL)
+			return prep_fail_nomem(err);
+		if (prep_seed_reader_open(r->other, err) < 0)
+			return -1;
+	}
+	to = r->reference;
+	for (uint32_t k = 0; k < patch->references; k++) {
+		const uint32_t number = in->patch_reference[patch->first + k];
+		const struct prep_seed_chunk *c = &s->reference[number];
+		const int ok = c->seed == NULL ? 0 : prep_seed_read(r->other, c->seed, c->chunk, to, err);
+
+		if (ok != 1)
+			return ok;
+		to += in->reference[number].size;
+	}
+	return 1;
+}
+
 /* Unpack the frame that item is. 1 when it could be. */
-static int read_frame(struct prep_seed_reader *r, struct prep_ckm *package, uint32_t i, struct prep_err *err)
+static int read_frame(struct prep_seed_reader *r, const struct prep_seed *s, struct prep_ckm *package, uint32_t i,
+		      struct prep_err *err)
 {
 	const struct prep_frame *f = &prep_ckm_index(package)->frame[i];
 	struct prep_err ignored = PREP_ERR_INIT;
+	int ok;
+
+	if (f->kind == PREP_FRAME_PATCH) {
+		ok = read_reference(r, s, prep_ckm_index(package), i, err);
+		if (ok != 1)
+			return ok;
+	}
 
 	if (make_room(&r->stored, &r->stored_room, f->stored, err) < 0 ||
 	    make_room(&r->frame, &r->frame_room, f->size, err) < 0)
 		return -1;
 	return prep_ckm_read_frame(package, i, r->stored, &ignored) == 0 &&
-	       prep_ckm_decode_frame(package, i, r->stored, NULL, r->frame, &ignored) == 0;
+	       prep_ckm_decode_frame(package, i, r->stored, r->reference, r->frame, &ignored) == 0;
 }
 
 /* Go to an item: 1, or 0 when it cannot be read. */
@@ -293,7 +342,7 @@ static int enter_item(struct prep_seed_reader *r, const struct prep_seed *s, uin
 		r->run = s->catalog.item[item].first_run;
 		r->run_at = 0;
 	} else {
-		ok = read_frame(r, source->package, item - o->first_item, err);
+		ok = read_frame(r, s, source->package, item - o->first_item, err);
 	}
 	if (ok == 1) {
 		r->seed = s;

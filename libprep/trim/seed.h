@@ -5,7 +5,8 @@
  *   a folder              its files, cut and hashed now or known from the cache
  *   an image              the streams of its disk, likewise
  *   a local index         the folders and images that it lists, as it says
- *   a package (.ckm)      its frames
+ *   a package (.ckm)      its frames; its patches where the other seeds have
+ *                         what they are made of
  */
 #ifndef PREP_TRIM_SEED_H
 #define PREP_TRIM_SEED_H
@@ -25,10 +26,17 @@ struct prep_seed_how {
 
 struct prep_seed_source; /* an opened folder, image or package */
 
+/* A chunk of a seed. */
+struct prep_seed_chunk {
+	const struct prep_seed *seed; /* NULL: no seed has it */
+	uint32_t chunk;               /* in its catalog */
+};
+
 struct prep_seed {
 	struct prep_catalog catalog;
 	struct prep_scan_report scan; /* what making the catalog took */
 	struct prep_seed_source *source; /* of each origin */
+	struct prep_seed_chunk *reference; /* of each reference of a package, once it is linked */
 };
 
 /*
@@ -50,6 +58,16 @@ int prep_seed_open_restored(const char *path, const char *index, const struct pr
 void prep_seed_close(struct prep_seed *s); /* NULL is allowed */
 
 /*
+ * Find what the patches of seeds that are packages are made of, among all the
+ * seeds (but not in what other patches make); those patches can be read from then on,
+ * as long as all these seeds are open.
+ */
+int prep_seeds_link(struct prep_seed *const *seed, size_t n, struct prep_err *err);
+
+/* The index of a seed that is a package, or NULL. */
+const struct prep_ckm_index *prep_seed_index(const struct prep_seed *s);
+
+/*
  * Where the cache keeps the local index of the folder or image `path` (whole,
  * links resolved). The caller frees *ret.
  */
@@ -65,6 +83,8 @@ struct prep_seed_reader {
 	uint64_t run_at;              /* and where it begins in the stream */
 	uint8_t *stored, *frame;      /* of a package: packed and unpacked */
 	size_t stored_room, frame_room;
+	uint8_t *reference;           /* of a patch: what it is made of, */
+	struct prep_seed_reader *other; /* and what reads that */
 };
 
 int prep_seed_reader_open(struct prep_seed_reader *r, struct prep_err *err);
