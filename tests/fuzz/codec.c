@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 5)
 		return 0;
 	how.codec = (enum prep_codec)(data[0] % PREP_CODECS);
-	how.x86 = data[0] & 0x80;
+	how.content = (enum prep_content)((data[0] >> 4) % PREP_CONTENT_KINDS);
 	want = how.codec == PREP_CODEC_STORE ? size - 4 : 1 + get_le16(data + 1) % 4096 * (size_t)(1 + data[3] * 16);
 	out = malloc(want);
 	if (out == NULL)
