@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "libprep/base/bytes.h"
@@ -60,6 +61,21 @@ int prep_http_index_url(const char *url, char **ret, struct prep_err *err)
 	return done ? 0 : prep_fail_nomem(err);
 }
 
+/*
+ * What is taken slowly must be sent slowly: what the kernel has room for comes
+ * at full speed all the same.
+ */
+static int set_room(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	const struct prep_http_how *how = arg;
+	const int room = (int)(how->limit_rate != 0 ? prep_min(prep_max(how->limit_rate / 16, 16 * PREP_KIB), PREP_MIB)
+						    : PREP_MIB);
+
+	(void)purpose;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+	return CURL_SOCKOPT_OK;
+}
+
 int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *how, struct prep_err *err)
 {
 	const long timeout = how->timeout != 0 ? (long)how->timeout : (long)PREP_HTTP_TIMEOUT;
@@ -101,6 +117,12 @@ int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *h
 		SET(CURLOPT_HTTPAUTH, how->auth != 0 ? how->auth : CURLAUTH_ANY);
 	if (how->limit_rate != 0)
 		SET(CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)prep_min(how->limit_rate, INT64_MAX));
+	if (how->limit_rate != 0 || how->background) {
+		/* The streams of HTTP/2 have windows of their own, which libcurl makes huge. */
+		SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+		SET(CURLOPT_SOCKOPTFUNCTION, set_room);
+		SET(CURLOPT_SOCKOPTDATA, (void *)how);
+	}
 #undef SET
 	if (c != CURLE_OK)
 		return prep_fail(err, PREP_EFAIL, "%s: %s", url, curl_easy_strerror(c));
