@@ -76,3 +76,7 @@ replay() {
 @test "vhdx" {
 	replay vhdx
 }
+
+@test "patch" {
+	replay patch
+}

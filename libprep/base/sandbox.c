@@ -55,7 +55,7 @@ static int deny_kill(scmp_filter_ctx c)
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0] && r == 0; i++)
 		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), seccomp_syscall_resolve_name(names[i]), 1,
-				     SCMP_A0(SCMP_CMP_NE, self));
+				     SCMP_A0(SCMP_CMP_NE, self, 0));
 	/* By a thread's number alone: not told whose it is. */
 	return r == 0 ? deny(c, "tkill", EPERM) : r;
 }
@@ -126,7 +126,7 @@ static bool confine_calls(bool network)
 	/* Of those that are numbered between: none that this needs. */
 	if (r == 0 && network)
 		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-				     SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+				     SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
 	if (r == 0 && network)
 		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
 				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));

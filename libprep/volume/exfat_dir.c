@@ -32,7 +32,7 @@ static uint16_t add_checksum(uint16_t sum, const uint8_t *slot, bool primary)
 {
 	for (unsigned i = 0; i < PREP_FAT_SLOT; i++)
 		if (!primary || (i != 2 && i != 3))
-			sum = (uint16_t)((sum << 15 | sum >> 1) + slot[i]);
+			sum = (uint16_t)(((uint32_t)sum << 15 | sum >> 1) + slot[i]);
 	return sum;
 }
 

@@ -32,7 +32,7 @@ static void fix_sets(struct image *im, size_t sector)
 			continue;
 		for (size_t i = 0; i < len; i++)
 			if (i != 2 && i != 3)
-				sum = (uint16_t)((sum << 15 | sum >> 1) + p[i]);
+				sum = (uint16_t)(((uint32_t)sum << 15 | sum >> 1) + p[i]);
 		put_le16(p + 2, sum);
 	}
 }

@@ -387,7 +387,7 @@ static void exfat_seal_set(struct fat_image *im, uint64_t off)
 
 	for (unsigned i = 0; i < (p[1] + 1u) * SLOT; i++)
 		if (i != 2 && i != 3)
-			sum = (uint16_t)((sum << 15 | sum >> 1) + p[i]);
+			sum = (uint16_t)(((uint32_t)sum << 15 | sum >> 1) + p[i]);
 	put_le16(p + 2, sum);
 }
 
@@ -404,8 +404,8 @@ static uint64_t exfat_entry(struct fat_image *im, uint32_t folder, const char *n
 	for (size_t i = 0; i < len; i++) {
 		const uint8_t c = (uint8_t)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : name[i]);
 
-		hash = (uint16_t)((hash << 15 | hash >> 1) + c);
-		hash = (uint16_t)(hash << 15 | hash >> 1);
+		hash = (uint16_t)(((uint32_t)hash << 15 | hash >> 1) + c);
+		hash = (uint16_t)((uint32_t)hash << 15 | hash >> 1);
 		put_le16(p + 64 + i / 15 * SLOT + 2 + 2 * (i % 15), (uint8_t)name[i]);
 	}
 	p[0] = 0x85;
