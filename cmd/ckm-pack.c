@@ -608,6 +608,8 @@ static int run(struct opts *o, struct prep_err *err)
 	if (!o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
 	cmd_may_recover(&may, o->image);
+	for (unsigned i = 0; i < o->images; i++)
+		cmd_may_recover(&may, o->base_image[i]);
 	if (cmd_confine(&o->cmd, &may, err) == 0 && open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
 	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 &&
 	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
