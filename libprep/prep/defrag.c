@@ -87,10 +87,9 @@ static int copy_now(struct defrag *d, uint64_t to, uint64_t from, uint64_t len, 
 /* Data is copied later, all of it in the order of the disk: libntfs-3g never looks at it. */
 static int copy_later(struct defrag *d, uint64_t to, uint64_t from, uint64_t len, struct prep_err *err)
 {
-	struct copy *more = d->copy;
-
 	if (d->copies == d->copy_room) {
-		more = reallocarray(d->copy, d->copy_room * 2 + 256, sizeof *more);
+		struct copy *const more = reallocarray(d->copy, d->copy_room * 2 + 256, sizeof *more);
+
 		if (more == NULL)
 			return prep_fail_nomem(err);
 		d->copy = more;

@@ -73,7 +73,7 @@ static int add_node(struct prep_ntfs_tree *t, const struct prep_ntfs_file *f, st
 	if (!f->record[0].folder || !prep_ntfs_file_name(f, &name))
 		return 0;
 	len = prep_ntfs_name_utf8(&name, text);
-	if (t->used + NODE_NAME + PREP_NTFS_NAME_ROOM + 8 > t->room) {
+	if (t->arena == NULL || t->used + NODE_NAME + PREP_NTFS_NAME_ROOM + 8 > t->room) {
 		room = t->room > 0 ? 2 * t->room : PREP_MIB;
 		if (room / 8 > UINT32_MAX)
 			return prep_fail_nomem(err);
