@@ -61,7 +61,8 @@ static int add_references(struct adder *a, struct prep_err *err)
 			const struct prep_plan_reference r = first_of(a, g->base, p->reference[g->first_reference + k]);
 			uint32_t *number = &a->reference[r.base][r.chunk];
 
-			if (*number != UINT32_MAX)
+			/* A group is of one of the bases. */
+			if (*number != UINT32_MAX) /* NOLINT(clang-analyzer-core.NullDereference) */
 				continue;
 			*number = in->references;
 			a->plan->reference[in->references++] = r;
