@@ -14,6 +14,9 @@
 /* Bytes of bitmaps that may wait for a flush. */
 #define FRESH_MAX (16 * PREP_MIB)
 
+/* How many blocks without data are looked at for one extent. */
+#define RUN_MAX 64u
+
 /* What is known of a block's sector bitmap. */
 enum { BITMAP_UNKNOWN, BITMAP_FULL, BITMAP_PARTIAL };
 
@@ -193,9 +196,13 @@ static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	bool hole, own;
 
 	if (v->bat[block] == PREP_VHD_BAT_UNUSED) {
+		/* Not to the end of all: there are a million blocks, and the question may come for each. */
+		const uint32_t first = block;
+
 		do
 			block++;
-		while ((uint64_t)block * v->block_size < d->size && v->bat[block] == PREP_VHD_BAT_UNUSED);
+		while (block - first < RUN_MAX && (uint64_t)block * v->block_size < d->size &&
+		       v->bat[block] == PREP_VHD_BAT_UNUSED);
 		end = prep_min((uint64_t)block * v->block_size, d->size);
 		return prep_disk_extent_below(d, off, end - off, PREP_EXTENT_HOLE, ret, err);
 	}
