@@ -91,7 +91,7 @@ enum prep_content prep_content_of(const uint8_t *p, size_t len)
 
 /*
  * How evenly the byte values are spread, by the sum of the squares of their
- * counts: n * n / 256 + n is what to expect of noise. Code has five times that.
+ * counts: n * n / 256 + n is what to expect of n bytes of noise. Code has five times that.
  */
 bool prep_content_dense(const uint8_t *p, size_t len)
 {
