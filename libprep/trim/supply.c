@@ -137,7 +137,7 @@ static void search(struct prep_supply *p, uint32_t n, uint8_t *seen)
 
 		o->chunks++;
 		o->bytes += k->size;
-		if (p->reference_table != NULL)
+		if (p->reference != NULL)
 			offer_reference(p, n, i, k);
 		wanted = prep_chunk_table_find(p->table, k->digest);
 		if (wanted == UINT32_MAX || k->bad || k->size != p->index->chunk[wanted].size ||
@@ -197,7 +197,7 @@ static void need_frame(struct prep_supply *p, uint32_t i)
 
 	p->frame[p->frames++] = i;
 	p->frame_bytes += in->frame[i].stored;
-	if (in->frame[i].kind != PREP_FRAME_PATCH)
+	if (in->frame[i].kind != PREP_FRAME_PATCH || p->reference == NULL)
 		return;
 	p->patches++;
 	p->patch_bytes += in->frame[i].stored;
