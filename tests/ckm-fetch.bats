@@ -361,7 +361,7 @@ field() {
 	use_series
 	bad --hang "$www"
 	run -1 timeout 60 ckm-fetch --timeout 1 --retries 1 -o x.vhd "$url/v2.ckm"
-	[[ $output == *[Tt]imeout* || $output == *"too slow"* ]]
+	[[ $output == *"sends nothing"* ]]
 	[ ! -e x.vhd ]
 }
 

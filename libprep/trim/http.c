@@ -239,10 +239,12 @@ enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *
 	switch (result) {
 	case CURLE_OK:
 		return PREP_HTTP_GOOD;
+	case CURLE_OPERATION_TIMEDOUT:
+		prep_fail(err, PREP_EFAIL, "%s: the server cannot be reached, or sends nothing (--timeout)", url);
+		return PREP_HTTP_AGAIN;
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
-	case CURLE_OPERATION_TIMEDOUT:
 	case CURLE_PARTIAL_FILE:
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
