@@ -333,7 +333,8 @@ static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
 		any |= w->base[w->bases++].has_content;
 	}
 	if (o->patches != PATCHES_NONE && !any)
-		return prep_fail(err, PREP_EUSAGE, "--patches: an index has no data to make them of: give the older image as --base-image");
+		return prep_fail(err, PREP_EUSAGE,
+				 "--patches: an index has no data to make them of: give the older image as --base-image");
 	return 0;
 }
 
@@ -572,7 +573,8 @@ static int pack(struct opts *o, struct work *w, struct prep_err *err)
 	how.bases = w->bases;
 	how.patched = w->patches.patched;
 	if (prep_plan_make(&w->survey, &how, &w->plan, err) < 0 ||
-	    (o->patches != PATCHES_NONE && prep_patches_add(&w->patches, &w->survey, w->base, w->bases, &w->plan, err) < 0) ||
+	    (o->patches != PATCHES_NONE &&
+	     prep_patches_add(&w->patches, &w->survey, w->base, w->bases, &w->plan, err) < 0) ||
 	    describe(o, w, &w->plan.index, err) < 0)
 		return -1;
 	if (o->cmd.dry_run)

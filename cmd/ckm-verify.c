@@ -161,7 +161,8 @@ static void report_text(const struct opts *o, const char *path, const struct pre
 	if (v->absent > 0)
 		printf(", %u frames left to the base", v->absent);
 	if (v->unapplied > 0)
-		printf(", %u of %u patches only by their digests (--seed names what they are made of)", v->unapplied, v->patches);
+		printf(", %u of %u patches only by their digests (--seed names what they are made of)", v->unapplied,
+		       v->patches);
 	else if (v->patches > 0)
 		printf(", %u of them patches", v->patches);
 	printf("%s%s\n", info->sealed ? ", sealed" : "",
@@ -236,8 +237,9 @@ static int verify_frames(struct opts *o, const char *path, struct prep_ckm *p, s
 	if (r == 0)
 		r = prep_verify(p, seeds ? &references : NULL, pool, v, &o->cmd.progress, err);
 	if (r == 0 && seeds && v->unapplied > 0 && v->damaged == 0)
-		r = prep_fail(err, PREP_EREFUSED, "%s: %u of its %u patches are not made of what the seeds hold, or hold no longer",
-			      path, v->unapplied, v->patches);
+		r = prep_fail(err, PREP_EREFUSED,
+			      "%s: %u of its %u patches are not made of what the seeds hold, or hold no longer", path,
+			      v->unapplied, v->patches);
 	prep_supply_clear(&f.supply);
 	return r;
 }

@@ -130,6 +130,8 @@ noise() {
 	truncate -s 10M small
 	run -3 ckm-pack -1 --base s/v1.ckm.index --base-image small -o a.ckm s/v2.vhd
 	[[ $output == *"small: a disk of 10485760 bytes; the index is of one of "* ]]
+	run -3 ckm-pack -1 --base s/plain.ckm.index --base-image s/v1.ckm -o a.ckm s/v2.vhd
+	[[ $output == *"s/v1.ckm: not the package that s/plain.ckm.index is the index of"* ]]
 	run -3 ckm-pack -1 --base-image s/v1.ckm.index -o a.ckm s/v2.vhd
 	[[ $output == *"an index alone, without the content"* ]]
 	run -1 ckm-pack -1 --base-image gone.vhd -o a.ckm s/v2.vhd
@@ -307,6 +309,21 @@ spoil() {
 	done
 	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
 	[ "$(stat -c %s two.ckm)" -lt 8000 ]
+	ckm-unpack -q --seed one.raw -o out.raw two.ckm
+	cmp two.raw out.raw
+}
+
+@test "one small change in a large file costs next to nothing" {
+	skip_without mformat mcopy
+	mkdir one two
+	noise one/large.dat 6000000 one
+	cp one/large.dat two
+	printf 'changed' | dd of=two/large.dat bs=1 seek=3333333 conv=notrunc status=none
+	fat one.raw one
+	fat two.raw two
+	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	# the chunk has 4096 bytes at least; the index tells of all chunks
+	[ $(($(stat -c %s two.ckm) - $(stat -c %s two.ckm.index))) -lt 1000 ]
 	ckm-unpack -q --seed one.raw -o out.raw two.ckm
 	cmp two.raw out.raw
 }

@@ -39,6 +39,20 @@ static int open_package(struct prep_base *b, const char *path, const struct prep
 	return 0;
 }
 
+/* The package is the one whose index was named too. */
+static int check_index_of(const struct prep_base *b, const char *path, struct prep_err *err)
+{
+	const struct prep_ckm_access outer = { .outer_only = true };
+	struct prep_ckm *p;
+	bool same;
+
+	if (prep_ckm_open(path, &outer, &p, err) < 0)
+		return -1;
+	same = memcmp(prep_ckm_info(p)->id, b->id, sizeof b->id) == 0;
+	prep_ckm_close(p);
+	return same ? 0 : prep_fail(err, PREP_EREFUSED, "%s: not the package that %s is the index of", b->name, path);
+}
+
 static int open_image(struct prep_base *b, const char *path, const struct prep_parents *parents,
 		      struct prep_pool *pool, const struct prep_progress *progress, struct prep_err *err)
 {
@@ -102,6 +116,8 @@ int prep_base_open(const struct prep_base_how *how, struct prep_pool *pool, stru
 		r = open_package(ret, how->index, &how->access, err);
 	if (r == 0 && packed) {
 		r = open_package(ret, how->image, &how->access, err);
+		if (r == 0 && how->index != NULL)
+			r = check_index_of(ret, how->index, err);
 		if (r == 0 && !ret->has_content)
 			r = prep_fail(err, PREP_EREFUSED, "%s: an index alone, without the content", how->image);
 	} else if (r == 0 && how->image != NULL) {
@@ -239,12 +255,13 @@ int prep_base_read(struct prep_base_reader *r, const struct prep_base *b, uint32
 		memcpy(buf, r->frame[0] + c->at, c->size);
 		return 0;
 	}
-	if (read_runs(b, s, b->home[chunk].at, buf, c->size, err) < 0 || prep_hash_of(&r->hash, buf, c->size, digest, err) < 0)
+	if (read_runs(b, s, b->home[chunk].at, buf, c->size, err) < 0 ||
+	    prep_hash_of(&r->hash, buf, c->size, digest, err) < 0)
 		return -1;
 	if (memcmp(digest, c->digest, sizeof digest) == 0)
 		return 0;
 	if (b->package == NULL)
 		return prep_fail(err, PREP_EFAIL, "%s: changed while it was read", b->name);
-	return prep_fail(err, PREP_EREFUSED, "%s: not the image that the index is of, or changed since: %s differs", b->name,
-			 s->path[0] != '\0' ? s->path : "what is in no file");
+	return prep_fail(err, PREP_EREFUSED, "%s: not the image that the index is of, or changed since: %s differs",
+			 b->name, s->path[0] != '\0' ? s->path : "what is in no file");
 }

@@ -13,9 +13,9 @@
 
 struct prep_base_how {
 	const char *index;  /* a package, or its index; NULL: the image is surveyed */
-	const char *image;  /* a VHD, VHDX or raw disk, or a whole package; NULL: the content is that of a package given as index, if any */
+	const char *image;  /* a VHD, VHDX or raw disk, or a whole package; NULL: the content is index's, if that has any */
 	struct prep_ckm_access access;
-	const struct prep_parents *parents; /* of an image that is a differencing disk: as prep_disk_open_chain has it */
+	const struct prep_parents *parents; /* of a differencing disk: as prep_disk_open_chain has them */
 };
 
 struct prep_base {
@@ -39,7 +39,7 @@ struct prep_base {
 
 /*
  * Open a base. As prep_ckm_open and prep_disk_open fail; PREP_EREFUSED when image and
- * index are of disks of different size. The strings must outlive it.
+ * index are of disks of different size, or of different packages. The strings must outlive it.
  */
 int prep_base_open(const struct prep_base_how *how, struct prep_pool *pool, struct prep_base *ret,
 		   const struct prep_progress *progress, struct prep_err *err);

@@ -54,7 +54,7 @@ enum prep_codec {
 
 enum prep_frame_kind {
 	PREP_FRAME_PLAIN = 0,  /* decodes by itself */
-	PREP_FRAME_PATCH = 1,  /* decodes with chunks of a base; its chunks are those of other frames too. After all others */
+	PREP_FRAME_PATCH = 1,  /* decodes with chunks of a base; its chunks are other frames' too. After all others */
 	PREP_FRAME_ABSENT = 2, /* a difference package: its chunks are in the base, or in patch frames */
 };
 
@@ -63,7 +63,7 @@ struct prep_frame {
 	uint32_t stored;        /* bytes there, the seal's tag included; 0 for ABSENT */
 	uint32_t size;          /* bytes unpacked: the sum of its chunks' */
 	uint8_t codec, kind;
-	uint32_t first_chunk, chunks; /* its chunks stand in it one after the other; of a patch frame: in index->patch_chunk */
+	uint32_t first_chunk, chunks; /* its chunks stand in it one after the other; of a patch: in index->patch_chunk */
 	uint8_t digest[PREP_DIGEST_SIZE]; /* of the stored bytes */
 };
 

@@ -27,7 +27,7 @@ struct prep_pack_report {
 	uint8_t id[16];
 	uint64_t package_size, index_size; /* bytes of the .ckm and of its index section */
 	uint64_t stored[PREP_CONTENT_KINDS]; /* bytes of frames */
-	uint64_t new_off, new_len;         /* where in the package the frames stand that a base does not hold, patches apart */
+	uint64_t new_off, new_len;         /* where the frames stand that a base does not hold; not the patches */
 	uint64_t patches_len;              /* bytes of patch frames */
 };
 

@@ -267,7 +267,8 @@ static uint32_t find_alike(const struct posting *posting, size_t postings, const
 				else
 					to = mid;
 			}
-			for (to = from; to < postings && to - from < POSTINGS_LOOKED_AT && posting[to].value == s->value[i]; to++) {
+			to = from;
+			for (; to < postings && to - from < POSTINGS_LOOKED_AT && posting[to].value == s->value[i]; to++) {
 				uint64_t *c = &count[posting[to].stream];
 
 				*c = pass == 0 ? *c + 1 : 0;
@@ -304,8 +305,11 @@ static int pair_alike(struct pairer *p, uint64_t *count, struct prep_err *err)
 			posting[n++] = (struct posting){ old[i].value[k], i };
 	qsort(posting, n, sizeof *posting, by_value);
 	for (uint32_t i = 0; i < p->in->streams; i++) {
-		const uint32_t alike = prep_bit_get(p->wanted, i) ? find_alike(posting, n, &new[i], count) : PREP_PAIR_NONE;
+		uint32_t alike;
 
+		if (!prep_bit_get(p->wanted, i))
+			continue;
+		alike = find_alike(posting, n, &new[i], count);
 		if (alike != PREP_PAIR_NONE)
 			p->pair[i] = alike;
 	}
@@ -380,7 +384,8 @@ int prep_pair_streams(const struct prep_survey *s, const struct prep_plan *plan,
 		      const uint32_t *known, struct prep_pool *pool, uint32_t **ret, struct prep_err *err)
 {
 	struct pairer p = {
-		.survey = s, .plan = plan, .in = &plan->index, .old = base->index, .base = base, .known = known, .pool = pool,
+		.survey = s, .plan = plan, .in = &plan->index, .old = base->index, .base = base, .known = known,
+		.pool = pool,
 	};
 	uint64_t *weight = calloc((size_t)p.old->streams + 1, sizeof *weight);
 	int r = -1;

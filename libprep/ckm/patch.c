@@ -120,7 +120,8 @@ static bool unpack_zstd(const uint8_t *ref, size_t ref_len, const uint8_t *in, s
 	d = ZSTD_createDCtx();
 	if (d == NULL)
 		return false;
-	ok = !ZSTD_isError(ZSTD_DCtx_refPrefix(d, ref, ref_len)) && ZSTD_decompressDCtx(d, out, size, in, stored) == size;
+	ok = !ZSTD_isError(ZSTD_DCtx_refPrefix(d, ref, ref_len)) &&
+	     ZSTD_decompressDCtx(d, out, size, in, stored) == size;
 	ZSTD_freeDCtx(d);
 	return ok;
 }

@@ -94,6 +94,7 @@ static void add_frame(struct adder *a, const struct prep_patch_group *g)
 {
 	struct prep_ckm_index *in = &a->plan->index;
 	const struct prep_patches *p = a->patches;
+	const struct prep_survey_chunk *first = &a->survey->chunk[p->chunk[g->first_chunk]];
 	struct prep_patch *patch = &in->patch[in->patches];
 	uint32_t *chunk = in->patch_chunk + in->patch_chunks;
 	uint32_t *reference = in->patch_reference + in->patch_references;
@@ -103,7 +104,7 @@ static void add_frame(struct adder *a, const struct prep_patch_group *g)
 	in->frame[in->frames] = (struct prep_frame){
 		.size = g->size, .kind = PREP_FRAME_PATCH, .first_chunk = in->patch_chunks, .chunks = g->chunks,
 	};
-	a->plan->content[in->frames] = a->survey->layout.stream[a->survey->chunk[p->chunk[g->first_chunk]].stream].content;
+	a->plan->content[in->frames] = a->survey->layout.stream[first->stream].content;
 	for (uint32_t k = 0; k < g->chunks; k++)
 		chunk[k] = a->number[p->chunk[g->first_chunk + k]];
 	for (uint32_t k = 0; k < g->references; k++) {
@@ -140,7 +141,8 @@ static int add_frames(struct adder *a, struct prep_err *err)
 	in->patch = calloc((size_t)groups + 1, sizeof *in->patch);
 	in->patch_chunk = calloc((size_t)p->chunks + 1, sizeof *in->patch_chunk);
 	in->patch_reference = calloc((size_t)p->references + 1, sizeof *in->patch_reference);
-	if (frame == NULL || content == NULL || in->patch == NULL || in->patch_chunk == NULL || in->patch_reference == NULL)
+	if (frame == NULL || content == NULL || in->patch == NULL || in->patch_chunk == NULL ||
+	    in->patch_reference == NULL)
 		return prep_fail_nomem(err);
 	for (uint32_t i = 0; i < p->groups; i++)
 		if (p->group[i].worth)

@@ -36,7 +36,8 @@ struct finder {
 	struct prep_patch_group group; /* being filled: its chunks and references are the last ones */
 	uint32_t *known;          /* of each chunk of in: that of old, or UINT32_MAX */
 	uint8_t *done;            /* bits of each chunk of in: it is in a group */
-	uint32_t *in_group;       /* of each chunk of old: the last group that refers to it, + 1 */
+	uint32_t *in_group;       /* of each chunk of old: the last group that refers to it, */
+	uint32_t now;             /* counted from 1, those that come to nothing too: this one */
 	uint32_t *ref_of;         /* of each chunk of old: its reference in the stream at hand, or UINT32_MAX */
 	uint64_t *old_at;         /* where the references of that stream begin in it, and where it ends */
 	size_t old_at_room;
@@ -88,6 +89,7 @@ static int flush(struct finder *f, struct prep_err *err)
 		p->group[p->groups++] = *g;
 	}
 	*g = (struct prep_patch_group){ .base = f->number, .first_chunk = p->chunks, .first_reference = p->references };
+	f->now++;
 	return 0;
 }
 
@@ -106,12 +108,12 @@ static int add_reference(struct finder *f, uint32_t chunk, struct prep_err *err)
 {
 	const uint32_t size = f->old->chunk[chunk].size;
 
-	if (f->in_group[chunk] == f->ret->groups + 1 || f->group.reference_size + size > PREP_CKM_REFERENCE_MAX ||
+	if (f->in_group[chunk] == f->now || f->group.reference_size + size > PREP_CKM_REFERENCE_MAX ||
 	    !prep_base_readable(f->base, chunk))
 		return 0;
 	if (grow(&f->ret->reference, f->ret->references, &f->ret->references_room, err) < 0)
 		return -1;
-	f->in_group[chunk] = f->ret->groups + 1;
+	f->in_group[chunk] = f->now;
 	f->ret->reference[f->ret->references++] = chunk;
 	f->group.references++;
 	f->group.reference_size += size;
@@ -161,7 +163,8 @@ static void forget_stream(struct finder *f, const struct prep_stream *old)
 }
 
 /* Refer to what is in [from, to) of the old stream. */
-static int add_window(struct finder *f, const struct prep_stream *old, int64_t from, int64_t to, struct prep_err *err)
+static int add_window(struct finder *f, const struct prep_stream *old, int64_t from, int64_t to,
+		      struct prep_err *err)
 {
 	uint32_t low = 0, high = old->refs;
 
@@ -224,8 +227,11 @@ static int patch_file(struct finder *f, const struct prep_stream *s, const struc
 			behind = has_before ? before : grown;
 		if (!has_before)
 			before = has_behind ? behind : 0;
+		/* The place itself first: of what is around it there may be too much. */
 		margin = (int64_t)prep_min(prep_max(2 * len, MARGIN_LEAST), MARGIN_MOST);
-		if (add_window(f, old, (int64_t)at + before - margin, (int64_t)(at + len) + before + margin, err) < 0 ||
+		if (add_window(f, old, (int64_t)at + before, (int64_t)(at + len) + before, err) < 0 ||
+		    add_window(f, old, (int64_t)at + behind, (int64_t)(at + len) + behind, err) < 0 ||
+		    add_window(f, old, (int64_t)at + before - margin, (int64_t)(at + len) + before + margin, err) < 0 ||
 		    add_window(f, old, (int64_t)at + behind - margin, (int64_t)(at + len) + behind + margin, err) < 0 ||
 		    end_unit(f, err) < 0)
 			return -1;
@@ -284,7 +290,8 @@ static int find_neighbours(struct finder *f, struct prep_err *err)
 	if (f->neighbour == NULL)
 		return prep_fail_nomem(err);
 	for (uint32_t i = 0; i < f->old->streams; i++)
-		if (f->old->stream[i].path[0] == '\0' && each_place(f->old, &f->old->stream[i], f, add_neighbour, err) < 0)
+		if (f->old->stream[i].path[0] == '\0' &&
+		    each_place(f->old, &f->old->stream[i], f, add_neighbour, err) < 0)
 			return -1;
 	qsort(f->neighbour, f->neighbours, sizeof *f->neighbour, by_offset);
 	return 0;
@@ -321,6 +328,7 @@ static int patch_place(void *arg, uint32_t chunk, uint64_t off, struct prep_err 
 
 static int find_groups(struct finder *f, const uint32_t *pair, struct prep_err *err)
 {
+	f->now = 1;
 	f->group = (struct prep_patch_group){ .base = f->number, .first_chunk = f->ret->chunks,
 					      .first_reference = f->ret->references };
 	for (uint32_t i = 0; i < f->in->streams; i++) {

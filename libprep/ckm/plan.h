@@ -12,10 +12,10 @@ struct prep_base;
 
 struct prep_plan_how {
 	uint32_t frame_size;                /* bytes, at most PREP_CKM_FRAME_MAX; frames of programs may be larger */
-	struct prep_chunk_table *const *base; /* what one of the bases does not hold goes to frames of its own, at the end */
+	struct prep_chunk_table *const *base; /* what one of them lacks goes to frames of its own, at the end */
 	unsigned bases;
 	bool difference;                    /* what all hold is left out */
-	const uint8_t *patched;             /* a bit of each chunk of the survey: patches give it to holders of any base; or NULL */
+	const uint8_t *patched;             /* bits of the survey's chunks: patches give it to who has any base; or NULL */
 	bool patches_only;                  /* those are left out too; else they have frames of their own */
 };
 

@@ -24,8 +24,8 @@ static void check_frame(struct prep_job *job)
 	if (prep_ckm_read_frame(j->package, j->number, j->stored, &j->read) < 0)
 		return;
 	if (prep_ckm_index(j->package)->frame[j->number].kind == PREP_FRAME_PATCH) {
-		const int ok = j->references == NULL ? 0 : j->references->read(j->references->arg, j->number, j->reference,
-									       &j->decode);
+		const struct prep_verify_references *from = j->references;
+		const int ok = from != NULL ? from->read(from->arg, j->number, j->reference, &j->decode) : 0;
 
 		j->applied = ok == 1;
 		if (ok < 0)

@@ -34,7 +34,8 @@ struct prep_verify_references {
 
 /*
  * Check all frames of p, an opened .ckm, with the pool's threads. Damage is
- * reported, not a failure; so is a frame that cannot be read. references: NULL for none. Release with prep_verify_clear.
+ * reported, not a failure; so is a frame that cannot be read. references: NULL
+ * for none. Release with prep_verify_clear.
  */
 int prep_verify(struct prep_ckm *p, const struct prep_verify_references *references, struct prep_pool *pool,
 		struct prep_verify_report *ret, const struct prep_progress *progress, struct prep_err *err);
