@@ -189,20 +189,23 @@ static int pin_ends(struct prep_survey *s, struct prep_disk *disk, struct prep_e
 	return 0;
 }
 
-/* Whether the disk knows block i to be zero where the volume's clusters are: 1, 0, or -1. */
-static int known_zero(const struct prep_layout *l, struct prep_disk *disk, uint64_t i, struct prep_err *err)
+/* Mark the blocks (in `live`, one bit each) where the disk may hold data in the volume's clusters. */
+static int find_live(const struct prep_layout *l, struct prep_disk *disk, uint8_t *live, struct prep_err *err)
 {
-	const uint64_t block = (l->first_block + i) * l->block_size;
-	const uint64_t end = prep_min(block + l->block_size, l->start + l->clusters * l->cluster_size);
+	const uint64_t end = l->start + l->clusters * l->cluster_size;
 	struct prep_extent e;
 
-	for (uint64_t off = prep_max(block, l->start); off < end; off += e.len) {
+	for (uint64_t off = l->start, next; off < end; off = next) {
 		if (prep_disk_extent(disk, off, end, &e, err) < 0)
 			return -1;
-		if (e.kind == PREP_EXTENT_DATA)
-			return 0;
+		next = off + e.len;
+		if (e.kind != PREP_EXTENT_DATA)
+			continue;
+		/* What else its last block holds does not matter. */
+		next = (next + l->block_size - 1) / l->block_size * l->block_size;
+		prep_bit_fill(live, off / l->block_size - l->first_block, next / l->block_size - off / l->block_size, true);
 	}
-	return 1;
+	return 0;
 }
 
 /*
@@ -213,26 +216,25 @@ static int known_zero(const struct prep_layout *l, struct prep_disk *disk, uint6
 static int find_idle(struct prep_survey *s, struct prep_disk *disk, struct prep_err *err)
 {
 	const struct prep_layout *l = &s->layout;
-	uint8_t *dead = calloc((size_t)(l->blocks / 8 + 9), 1);
-	int r = 0;
+	const uint64_t bytes = l->blocks / 8 + 9;
+	uint8_t *live = calloc((size_t)bytes, 1);
 
-	if (dead == NULL)
+	if (live == NULL)
 		return prep_fail_nomem(err);
-	for (uint64_t i = 0; r >= 0 && i < l->blocks; i++) {
-		if (prep_bit_get(l->pinned, i))
-			continue;
-		r = known_zero(l, disk, i, err);
-		if (r > 0)
-			prep_bit_set(dead, i);
+	if (find_live(l, disk, live, err) < 0) {
+		free(live);
+		return -1;
 	}
+	for (uint64_t i = 0; i < bytes; i++)
+		live[i] |= l->pinned[i];
 	memcpy(s->idle, l->free, (size_t)(l->clusters + 7) / 8);
-	for (uint64_t lcn = 0, end; r >= 0 && lcn < l->clusters; lcn = end) {
+	for (uint64_t lcn = 0, end; lcn < l->clusters; lcn = end) {
 		end = prep_layout_piece(l, lcn);
-		if (prep_bit_get(dead, prep_layout_first(l, lcn)) && prep_bit_get(dead, prep_layout_last(l, lcn)))
+		if (!prep_bit_get(live, prep_layout_first(l, lcn)) && !prep_bit_get(live, prep_layout_last(l, lcn)))
 			prep_bit_fill(s->idle, lcn, end - lcn, true);
 	}
-	free(dead);
-	return r < 0 ? -1 : 0;
+	free(live);
+	return 0;
 }
 
 int prep_survey(const struct prep_volume *v, struct prep_fs *fs, struct prep_disk *disk,
