@@ -318,6 +318,22 @@ every_way() {
 	[ ! -e c.ckm ]
 }
 
+@test "while a content key is in memory no core can be dumped" {
+	make_keys
+	[ -r /proc/self/limits ] || skip "no /proc"
+	mkfifo pipe
+	(ulimit -c unlimited 2>/dev/null; exec ckm-pack -q --recipient me.pub -o a.ckm - <pipe) &
+	exec 7>pipe
+	for _ in {1..100}; do
+		grep -q '^Max core file size *0 *0 ' "/proc/$!/limits" && break
+		sleep 0.1
+	done
+	grep '^Max core file size *0 *0 ' "/proc/$!/limits"
+	exec 7>&-
+	run ! wait $!
+	[ ! -e a.ckm ]
+}
+
 @test "a signature that openssl verifies" {
 	make_keys
 	new_image a.vhd --size 48M
