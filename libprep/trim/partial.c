@@ -126,21 +126,23 @@ static int write_state(const struct prep_partial *p, struct prep_err *err)
 /* Make the folder where there is none, and lock it. */
 static int open_folder(struct prep_partial *p, struct prep_err *err)
 {
-	struct stat st;
+	struct stat opened, there;
 
 	for (unsigned ms = 0;; ms += 50) {
 		if (mkdir(p->path, 0777) != 0 && errno != EEXIST)
 			return prep_fail_errno(err, "%s: cannot make the folder", p->path);
 		p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (p->fd < 0)
+		if (p->fd < 0 && errno != ENOENT)
 			return prep_fail_errno(err, "%s: cannot open the folder", p->path);
 		/* Where locks are unknown nothing is locked; and whoever had it may have removed it. */
-		if ((flock(p->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) && fstat(p->fd, &st) == 0 &&
-		    st.st_nlink > 0)
+		if (p->fd >= 0 && (flock(p->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) &&
+		    fstat(p->fd, &opened) == 0 && stat(p->path, &there) == 0 && opened.st_ino == there.st_ino &&
+		    opened.st_dev == there.st_dev)
 			return 0;
 		if (ms >= LOCK_WAIT_MS)
 			return prep_fail(err, PREP_EREFUSED, "%s: another process is fetching this image", p->path);
-		close(p->fd);
+		if (p->fd >= 0)
+			close(p->fd);
 		p->fd = -1;
 		nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
 	}
