@@ -16,6 +16,8 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+#define KEY_FILE_MAX 32768 /* bytes of a PEM file that are looked at */
+
 void prep_key_guard(void)
 {
 	const struct rlimit none = { 0, 0 };
@@ -25,11 +27,35 @@ void prep_key_guard(void)
 	(void)!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/*
+ * The key in the PEM that `openssl genpkey` writes, PKCS #8 without a passphrase
+ * (RFC 8410, 7: a fixed head, then 32 bytes); NULL where it is anything else. OpenSSL's own decoders free
+ * copies of the key without wiping them.
+ */
+static EVP_PKEY *decode_private(const char *text, enum prep_key_type type)
+{
+	static const char begin[] = "-----BEGIN PRIVATE KEY-----\n", end[] = "\n-----END PRIVATE KEY-----";
+	uint8_t head[16] = { 0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0, 4, 0x22, 4, 0x20 }, der[48];
+	const char *base64 = strstr(text, begin);
+	EVP_PKEY *key = NULL;
+
+	head[11] = type == PREP_KEY_X25519 ? 0x6e : 0x70;
+	if (base64 == NULL || strlen(base64 += sizeof begin - 1) < 64 || strncmp(base64 + 64, end, sizeof end - 1) != 0)
+		return NULL;
+	if (EVP_DecodeBlock(der, (const uint8_t *)base64, 64) == 48 && memcmp(der, head, sizeof head) == 0)
+		key = EVP_PKEY_new_raw_private_key(type == PREP_KEY_X25519 ? EVP_PKEY_X25519 : EVP_PKEY_ED25519, NULL,
+						   der + sizeof head, 32);
+	OPENSSL_cleanse(der, sizeof der);
+	return key;
+}
+
 static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_PKEY **ret,
 		    struct prep_err *err)
 {
 	const char *const type_name = type == PREP_KEY_X25519 ? "X25519" : "ED25519";
-	char buf[BUFSIZ];
+	char buf[BUFSIZ], text[KEY_FILE_MAX];
+	BIO *bio;
+	size_t n;
 	FILE *f;
 
 	*ret = NULL;
@@ -38,8 +64,16 @@ static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_
 		return prep_fail_errno(err, "%s: cannot open the key", path);
 	/* Its own buffer would be freed with the key in it. */
 	setvbuf(f, buf, _IOFBF, sizeof buf);
-	*ret = secret ? PEM_read_PrivateKey(f, NULL, NULL, NULL) : PEM_read_PUBKEY(f, NULL, NULL, NULL);
+	n = fread(text, 1, sizeof text - 1, f);
+	text[n] = '\0';
 	fclose(f);
+	bio = BIO_new_mem_buf(text, (int)n);
+	if (secret)
+		*ret = decode_private(text, type);
+	if (*ret == NULL && bio != NULL)
+		*ret = secret ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
+	BIO_free(bio);
+	OPENSSL_cleanse(text, sizeof text);
 	OPENSSL_cleanse(buf, sizeof buf);
 	/* What went wrong is in a queue of OpenSSL's that nobody else would empty. */
 	ERR_clear_error();
