@@ -148,7 +148,7 @@ int prep_ntfs_remove_end(struct prep_ntfs *n, struct prep_err *err)
 int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err)
 {
 	struct prep_ntfs *n = (struct prep_ntfs *)fs;
-	struct prep_ntfs_stamps file = { .number = 0 };
+	struct prep_ntfs_stamps folder, file = { .number = 0 };
 	ntfs_inode *ni, *dir;
 	struct prep_ntfs_mft m;
 	ntfschar text[255];
@@ -175,14 +175,14 @@ int prep_ntfs_remove(struct prep_fs *fs, const struct prep_fs_entry *entry, stru
 		errno = saved;
 		return remove_failed(n, entry, err);
 	}
-	if (n->folder.number == 0)
-		n->folder = stamps_of(dir);
+	folder = n->folder.number == 0 ? stamps_of(dir) : n->folder;
 	/* Its own 8.3 name counts as well. */
 	if (le16_to_cpu(ni->mrec->link_count) > 1)
 		file = stamps_of(ni);
 	/* Closes both, whatever comes of it. */
 	if (ntfs_delete(n->vol, NULL, ni, dir, text, (u8)len) != 0)
 		return remove_failed(n, entry, err);
+	n->folder = folder;
 	if (n->device.err.code != PREP_DONE)
 		return prep_fail(err, n->device.err.code, "%s", n->device.err.msg);
 	return restore(n, &file, err);

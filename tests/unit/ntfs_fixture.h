@@ -231,6 +231,18 @@ static inline void show_audit(const struct prep_fs_audit *a)
 
 /* ---- Looking at structures ---- */
 
+/* All that a pattern finds. The caller clears it. */
+static inline struct prep_fs_list find(const char *pattern, bool recursive)
+{
+	struct prep_err err = PREP_ERR_INIT;
+	struct prep_fs_list list = { .n = 0 };
+	struct prep_fs *fs = open_fs(0);
+
+	check(prep_fs_find(fs, pattern, recursive, &list, &err) == 0, "%s: %s", pattern, err.msg);
+	close_fs(fs);
+	return list;
+}
+
 /* The one entry that the pattern finds. */
 static inline struct prep_fs_entry look_up(const char *pattern)
 {
