@@ -381,6 +381,24 @@ static void test_records(void)
 	prep_fs_audit_clear(&a);
 	end();
 
+	begin("an attribute list that names its own file's first record for all");
+	{
+		const uint64_t list = stream_offset(record_of("/fragments.bin"), 0x20, "", 0);
+		const uint64_t self = PREP_NTFS_REF(record_of("/fragments.bin"), 1);
+		uint8_t e[1024];
+
+		read_at(list, e, sizeof e);
+		for (size_t at = 0; at + 26 <= sizeof e && get_le16(e + at + 4) >= 26; at += get_le16(e + at + 4))
+			put_le64(e + at + 16, self);
+		write_at(list, e, sizeof e);
+	}
+	alarm(10);
+	a = audit();
+	check(!prep_fs_audit_records_sound(&a), "sound");
+	prep_fs_audit_clear(&a);
+	alarm(0);
+	end();
+
 	begin("an extension record that nobody names");
 	{
 		/* The first one of /fragments.bin: its list's first entry for another record. */
@@ -419,6 +437,18 @@ static void test_records(void)
 static uint64_t index_offset(void)
 {
 	return stream_offset(record_of("/big"), PREP_NTFS_ATTR_INDEX, "$I30", 0);
+}
+
+/* Whatever comes of it, it ends. */
+static void search(const char *pattern)
+{
+	struct prep_fs_list list = { .n = 0 };
+	struct prep_err ignored = PREP_ERR_INIT;
+	struct prep_fs *fs = open_fs(0);
+
+	prep_fs_find(fs, pattern, true, &list, &ignored);
+	prep_fs_list_clear(&list);
+	close_fs(fs);
 }
 
 static void test_names(void)
@@ -492,6 +522,29 @@ static void test_names(void)
 	expect(a, dangling, 1);
 	check(noted(&a, "out of order (/big)"), "not noted");
 	prep_fs_audit_clear(&a);
+	end();
+
+	begin("an index block that is its own child");
+	off = index_offset();
+	get_block(off, block, sizeof block, "INDX");
+	header = block + 24;
+	for (entry = header + get_le32(header); !(get_le16(entry + 12) & 2);)
+		entry += get_le16(entry + 8);
+	/* The last entry, longer by the child's number: its own. */
+	put_le16(entry + 8, 24);
+	put_le16(entry + 12, 3);
+	memcpy(entry + 16, block + 16, 8);
+	put_le32(header + 4, get_le32(header + 4) + 8);
+	header[12] |= 1;
+	put_block(off, block, sizeof block);
+	alarm(10);
+	a = audit();
+	check(a.unreadable > 0 || a.dangling > 0 || a.orphans > 0, "nothing was found wrong");
+	check(!prep_fs_audit_records_sound(&a), "sound");
+	prep_fs_audit_clear(&a);
+	search("/big/*");
+	search("/big/file-number-0599.dat");
+	alarm(0);
 	end();
 
 	begin("an index block that its bitmap calls free");
