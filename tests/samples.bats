@@ -12,8 +12,9 @@ load poke
 #    which a sector whose bit is clear is the parent's; 7-Zip and libvhdi do that. Differencing VHDX it does not open.
 #  - 7-Zip and qemu-img refuse image.vhd and its child, whose checksums are wrong; libvhdi does not look at checksums. Right are
 #    those who refuse: nothing else tells a header that was written by halves.
-#  - dirtylog.vhdx has changes in its log alone. qemu-img refuses it until its log is replayed, as we do. libvhdi and 7-Zip take
-#    the blocks as they are, without a word: wrong by [MS-VHDX] 2.3, by which the file is not consistent before that.
+#  - dirtylog.vhdx has changes in its log alone. qemu-img refuses it until its log is replayed, as we do. 7-Zip gives the blocks
+#    as they are and says that the log was not replayed, libvhdi gives them without a word: wrong by [MS-VHDX] 2.3, by which
+#    the file is not consistent before that.
 #  - virtualpc-dynamic.vhd has 127 GiB by its current size (libvhdi, 7-Zip, and Windows), and 2,080,768 bytes fewer by its
 #    geometry, which qemu-img goes by unless told: geometry counts whole cylinders and cannot say more.
 table='
@@ -30,7 +31,7 @@ ntfs-differential.vhdx   ntfs    ntfs-parent.vhdx  same     refused  same
 ext2.vhdx                other   -                 same     same     same
 image.vhd                damaged -                 refused  refused  other
 image-differential.vhd   damaged image.vhd         refused  refused  other
-dirtylog.vhdx            log     -                 -        refused  other
+dirtylog.vhdx            log     -                 other    refused  other
 '
 
 # rows [REGEX]: the table's lines, those whose second field matches.
