@@ -116,6 +116,10 @@ noise() {
 	pack --base s/v1.ckm --patches also
 	qemu-img convert -f raw -O vhdx v1.raw v1.vhdx
 	pack --base s/v1.ckm.index --base-image v1.vhdx
+	for jobs in 1 5; do
+		ckm-pack -q -4 -J $jobs --base-image s/v1.vhd --difference --patches only -o $jobs.ckm s/v2.vhd
+	done
+	cmp 1.ckm 5.ckm
 	# cut and hashed here: all but the id of its package
 	ckm-pack -q -f -1 --name v2 --base-image v1.raw -o a.ckm s/v2.vhd
 	[ "$(stat -c %s a.ckm)" -le $(($(stat -c %s s/also.ckm) + 64)) ]
