@@ -108,7 +108,7 @@ static int stream_out(struct opts *o, struct work *w, struct prep_err *err)
 	while (at < size) {
 		bool hole;
 		const uint64_t most = size - at < (4 << 20) ? size : at + (4 << 20);
-		const uint64_t end = prep_file_extent(fd, at, most, &hole);
+		const uint64_t end = prep_file_extent(fd, NULL, at, most, &hole);
 
 		if (hole ? prep_output_zeros(w->out, end - at, err) < 0
 			 : prep_output_copy(w->out, fd, at, end - at, "temporary file", err) < 0)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #include "libprep/base/bytes.h"
+
+#define PAGE 4096u
 
 int prep_file_pread(int fd, void *buf, size_t len, uint64_t off,
 		    const char *name, struct prep_err *err)
@@ -131,12 +134,16 @@ char *prep_file_beside(const char *path, const char *suffix)
 	return ret;
 }
 
-uint64_t prep_file_extent(int fd, uint64_t off, uint64_t end, bool *hole)
+uint64_t prep_file_extent(int fd, struct prep_file_run *run, uint64_t off, uint64_t end, bool *hole)
 {
-	const off_t data = lseek(fd, (off_t)off, SEEK_DATA);
-	off_t next;
+	const uint64_t known = run != NULL ? atomic_load(&run->pages) : 0;
+	const uint64_t known_end = (known & UINT32_MAX) * PAGE;
+	off_t data, next;
 
 	*hole = false;
+	if (off >= (known >> 32) * PAGE && off < known_end)
+		return prep_min(known_end, end);
+	data = lseek(fd, (off_t)off, SEEK_DATA);
 	if (data < 0) {
 		/* ENXIO: nothing but a hole from here on; anything else: holes are unknown here. */
 		*hole = errno == ENXIO;
@@ -147,7 +154,20 @@ uint64_t prep_file_extent(int fd, uint64_t off, uint64_t end, bool *hole)
 		return prep_min((uint64_t)data, end);
 	}
 	next = lseek(fd, (off_t)off, SEEK_HOLE);
-	return next < 0 || (uint64_t)next <= off ? end : prep_min((uint64_t)next, end);
+	if (next < 0 || (uint64_t)next <= off)
+		return end;
+	if (run != NULL && (uint64_t)next / PAGE <= UINT32_MAX)
+		atomic_store(&run->pages, prep_round_up(off, PAGE) / PAGE << 32 | (uint64_t)next / PAGE);
+	return prep_min((uint64_t)next, end);
+}
+
+void prep_file_run_cut(struct prep_file_run *run, uint64_t off, uint64_t len)
+{
+	const uint64_t known = atomic_load(&run->pages), last = known & UINT32_MAX;
+	const uint64_t from = prep_round_up(off + len, PAGE) / PAGE;
+
+	if (off < last * PAGE && from > known >> 32)
+		atomic_store(&run->pages, from < last ? from << 32 | last : 0);
 }
 
 static int write_zeros(int fd, uint64_t off, uint64_t len, const char *name, struct prep_err *err)
@@ -168,7 +188,7 @@ static int write_zeros(int fd, uint64_t off, uint64_t len, const char *name, str
 int prep_file_zero(int fd, uint64_t off, uint64_t len, const char *name, struct prep_err *err)
 {
 	const uint64_t end = off + len;
-	const uint64_t first = prep_round_up(off, 4096), last = prep_round_down(end, 4096);
+	const uint64_t first = prep_round_up(off, PAGE), last = prep_round_down(end, PAGE);
 	int r;
 
 	/* A hole of part of a page frees nothing, and is dearer than the zeros. */

@@ -37,11 +37,25 @@ int prep_file_sync_dir(const char *path, struct prep_err *err);
 char *prep_file_beside(const char *path, const char *suffix);
 
 /*
+ * The run of data of a file that was found last, as pages of 4 KiB: the first
+ * in the upper half, the one behind the last in the lower. All zero: none.
+ */
+struct prep_file_run {
+	_Atomic uint64_t pages;
+};
+
+/*
  * The extent at off, which must be below end: *hole says whether it is a hole
  * of the host's file, the return value where it ends (at most end). File
  * systems without SEEK_HOLE show one extent of data.
+ *
+ * run, unless NULL, answers for the places in it: some file systems (tmpfs) take
+ * as long to find a run's end as it has pages. Several threads may ask.
  */
-uint64_t prep_file_extent(int fd, uint64_t off, uint64_t end, bool *hole);
+uint64_t prep_file_extent(int fd, struct prep_file_run *run, uint64_t off, uint64_t end, bool *hole);
+
+/* Zeros were written to [off, off+len): there may be a hole now. Of the run what is behind it stays. */
+void prep_file_run_cut(struct prep_file_run *run, uint64_t off, uint64_t len);
 
 /*
  * Make [off, off+len) read as zeros: its whole 4 KiB pages as a hole where the

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/disk/raw.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,20 +10,8 @@
 struct raw {
 	struct prep_disk disk;
 	int fd;
-
-	/* The extent asked for last: some file systems (tmpfs) look at each page to its end, and the next question is about
-	 * the same one. Forgotten with every change. */
-	pthread_mutex_t lock;
-	uint64_t at, end;
-	bool hole;
+	struct prep_file_run data;
 };
-
-static void forget_extent(struct raw *r)
-{
-	pthread_mutex_lock(&r->lock);
-	r->at = r->end = 0;
-	pthread_mutex_unlock(&r->lock);
-}
 
 static int raw_read(struct prep_disk *d, void *buf, size_t len, uint64_t off, struct prep_err *err)
 {
@@ -34,35 +21,26 @@ static int raw_read(struct prep_disk *d, void *buf, size_t len, uint64_t off, st
 static int raw_write(struct prep_disk *d, const void *buf, size_t len, uint64_t off,
 		     struct prep_err *err)
 {
-	struct raw *raw = (struct raw *)d;
-	const int r = prep_file_pwrite(raw->fd, buf, len, off, d->name, err);
-
-	forget_extent(raw);
-	return r;
+	return prep_file_pwrite(((struct raw *)d)->fd, buf, len, off, d->name, err);
 }
 
 static int raw_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct prep_err *err)
 {
-	struct raw *raw = (struct raw *)d;
-	const int r = prep_file_zero(raw->fd, off, len, d->name, err);
+	struct raw *r = (struct raw *)d;
 
-	forget_extent(raw);
-	return r;
+	prep_file_run_cut(&r->data, off, len);
+	return prep_file_zero(r->fd, off, len, d->name, err);
 }
 
 static int raw_extent(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
 		      struct prep_err *err)
 {
 	struct raw *r = (struct raw *)d;
+	bool hole;
+	const uint64_t end = prep_file_extent(r->fd, &r->data, off, d->size, &hole);
 
 	(void)err;
-	pthread_mutex_lock(&r->lock);
-	if (off < r->at || off >= r->end) {
-		r->at = off;
-		r->end = prep_file_extent(r->fd, off, d->size, &r->hole);
-	}
-	*ret = (struct prep_extent){ off, r->end - off, r->hole ? PREP_EXTENT_HOLE : PREP_EXTENT_DATA };
-	pthread_mutex_unlock(&r->lock);
+	*ret = (struct prep_extent){ off, end - off, hole ? PREP_EXTENT_HOLE : PREP_EXTENT_DATA };
 	return 0;
 }
 
@@ -79,11 +57,8 @@ static int raw_flush(struct prep_disk *d, struct prep_err *err)
 
 static void raw_close(struct prep_disk *d)
 {
-	struct raw *r = (struct raw *)d;
-
-	close(r->fd);
-	pthread_mutex_destroy(&r->lock);
-	free(r);
+	close(((struct raw *)d)->fd);
+	free(d);
 }
 
 static const struct prep_disk_ops raw_ops = {
@@ -106,7 +81,6 @@ int prep_raw_open(int fd, const char *name, uint64_t size, struct prep_disk **re
 		free(r);
 		return prep_fail_nomem(err);
 	}
-	pthread_mutex_init(&r->lock, NULL);
 	r->disk.ops = &raw_ops;
 	r->disk.size = size;
 	r->disk.sector_size = 512;

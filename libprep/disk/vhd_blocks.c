@@ -211,7 +211,7 @@ static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	if (!own)
 		return prep_disk_extent_below(d, off, n, PREP_EXTENT_ZERO, ret, err);
 	base = block_data_offset(v, block);
-	end = prep_file_extent(v->fd, base + at, base + at + n, &hole);
+	end = prep_file_extent(v->fd, &v->data, base + at, base + at + n, &hole);
 	*ret = (struct prep_extent){ off, end - base - at, hole ? PREP_EXTENT_ZERO : PREP_EXTENT_DATA };
 	return 0;
 }
@@ -457,9 +457,10 @@ static int dynamic_zero(struct prep_disk *d, uint64_t off, uint64_t len, struct 
 			if ((v->bat[block] == PREP_VHD_BAT_UNUSED && allocate_block(v, block, err) < 0) ||
 			    write_own(v, block, NULL, n, at, err) < 0)
 				return -1;
-		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED &&
-			   prep_file_zero(v->fd, block_data_offset(v, block) + at, n, d->name, err) < 0) {
-			return -1;
+		} else if (v->bat[block] != PREP_VHD_BAT_UNUSED) {
+			prep_file_run_cut(&v->data, block_data_offset(v, block) + at, n);
+			if (prep_file_zero(v->fd, block_data_offset(v, block) + at, n, d->name, err) < 0)
+				return -1;
 		}
 		off += n;
 		len -= n;

@@ -7,6 +7,7 @@
 #ifndef PREP_DISK_VHD_BLOCKS_H
 #define PREP_DISK_VHD_BLOCKS_H
 
+#include "libprep/base/file.h"
 #include "libprep/disk/vhd.h"
 
 struct prep_vhd {
@@ -18,6 +19,7 @@ struct prep_vhd {
 	uint32_t block_size, bitmap_size;
 	uint32_t *bat;            /* sector of each block's bitmap, host byte order */
 	_Atomic uint8_t *bitmaps; /* what is known of each block's bitmap; zero until it is first asked for */
+	struct prep_file_run data; /* of the file */
 	uint64_t data_end;        /* where the last block, or the metadata if later, ends */
 	uint64_t file_end;        /* where the file ends that is durable, its footer last */
 

@@ -199,7 +199,7 @@ static int vhdx_extent(struct prep_disk *d, uint64_t off, struct prep_extent *re
 	if (look_up(v, off, &at, err) < 0)
 		return -1;
 	if (at.what == PRESENT) {
-		end = prep_file_extent(v->fd, at.file, at.file + at.n, &hole);
+		end = prep_file_extent(v->fd, &v->data, at.file, at.file + at.n, &hole);
 		*ret = (struct prep_extent){ off, end - at.file, hole ? PREP_EXTENT_ZERO : PREP_EXTENT_DATA };
 		return 0;
 	}

@@ -9,6 +9,7 @@
 #include <libvhdi.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/base/file.h"
 #include "libprep/disk/vhdx.h"
 
 #define UNIT PREP_MIB /* of everything in the file */
@@ -26,6 +27,7 @@ struct prep_vhdx {
 	struct prep_vhdx_info info;
 	int fd;
 	libvhdi_file_t *reader;       /* of data, or NULL */
+	struct prep_file_run data;    /* of the file */
 	uint64_t file_size;
 	uint64_t bat_off, bat_len;    /* the table: entries are read from the file as they are needed */
 	uint64_t metadata_off, metadata_len;

@@ -38,7 +38,7 @@ static int find_have(int fd, uint64_t off, uint32_t len, uint64_t file_size, uin
 	*ret = 0;
 	if (off >= end)
 		return 0;
-	end = prep_file_extent(fd, off, end, &hole);
+	end = prep_file_extent(fd, NULL, off, end, &hole);
 	if (hole)
 		return 0;
 	while (end > off) {

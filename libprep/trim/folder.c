@@ -227,7 +227,7 @@ static int file_zeros(void *arg, uint64_t at, uint64_t end, uint64_t *ret, struc
 {
 	const struct reader *r = arg;
 	bool hole;
-	const uint64_t to = prep_file_extent(r->fd, at, end, &hole);
+	const uint64_t to = prep_file_extent(r->fd, NULL, at, end, &hole);
 
 	(void)err;
 	*ret = hole ? to : at;

@@ -91,7 +91,7 @@ static int clear_file(int fd, uint64_t off, uint64_t len, const char *name, stru
 
 	while (off < end) {
 		bool hole;
-		const uint64_t to = prep_file_extent(fd, off, end, &hole);
+		const uint64_t to = prep_file_extent(fd, NULL, off, end, &hole);
 
 		if (hole) {
 			off = to;
