@@ -20,6 +20,7 @@ setup() {
 bounded() {
 	local want=$1 told=${told:-1}
 	shift
+	# shellcheck disable=SC2016 # the arguments are the inner shell's
 	run --separate-stderr bash -c 'case $1 in *san) ;; *) ulimit -v 655360 ;; esac; shift; ulimit -t 10; exec timeout 60 "$@"' \
 		bash "$build" "$@"
 	[ "$status" -eq "$want" ] || { echo "$*: status $status: $stderr"; return 1; }
