@@ -13,8 +13,14 @@ struct adder {
 	unsigned bases;
 	struct prep_plan *plan;
 	uint32_t *number;     /* of each chunk of the survey: that of the index */
-	uint32_t **reference; /* of each chunk of each base: its number among the references, or UINT32_MAX */
+	uint32_t *reference;  /* of the chunks of all bases: the number among the references, or UINT32_MAX */
+	size_t *first;        /* of each base: where its chunks begin there */
 };
+
+static uint32_t *number_of(const struct adder *a, const struct prep_plan_reference *r)
+{
+	return &a->reference[a->first[r->base] + r->chunk];
+}
 
 /* The same chunk in another base is the same reference: the first that can give it stands for all. */
 static struct prep_plan_reference first_of(const struct adder *a, uint32_t base, uint32_t chunk)
@@ -59,7 +65,7 @@ static int add_references(struct adder *a, struct prep_err *err)
 
 		for (uint32_t k = 0; g->worth && k < g->references; k++) {
 			const struct prep_plan_reference r = first_of(a, g->base, p->reference[g->first_reference + k]);
-			uint32_t *number = &a->reference[r.base][r.chunk];
+			uint32_t *number = number_of(a, &r);
 
 			/* A group is of one of the bases. */
 			if (*number != UINT32_MAX) /* NOLINT(clang-analyzer-core.NullDereference) */
@@ -76,7 +82,7 @@ static int add_references(struct adder *a, struct prep_err *err)
 		const struct prep_plan_reference *r = &a->plan->reference[i];
 		const struct prep_chunk *c = &a->base[r->base].index->chunk[r->chunk];
 
-		a->reference[r->base][r->chunk] = i;
+		*number_of(a, r) = i;
 		memcpy(in->reference[i].digest, c->digest, PREP_DIGEST_SIZE);
 		in->reference[i].size = c->size;
 	}
@@ -110,7 +116,7 @@ static void add_frame(struct adder *a, const struct prep_patch_group *g)
 	for (uint32_t k = 0; k < g->references; k++) {
 		const struct prep_plan_reference r = first_of(a, g->base, p->reference[g->first_reference + k]);
 
-		reference[k] = a->reference[r.base][r.chunk];
+		reference[k] = *number_of(a, &r);
 	}
 	qsort(chunk, g->chunks, sizeof *chunk, ascending);
 	qsort(reference, g->references, sizeof *reference, ascending);
@@ -154,29 +160,28 @@ int prep_patches_add(const struct prep_patches *p, const struct prep_survey *s, 
 		     unsigned bases, struct prep_plan *plan, struct prep_err *err)
 {
 	struct adder a = { .patches = p, .survey = s, .base = base, .bases = bases, .plan = plan };
-	int r = 0;
+	size_t all = 0;
+	int r = -1;
 
 	plan->base = base;
-	a.number = malloc(((size_t)s->chunks + 1) * sizeof *a.number);
-	a.reference = calloc((size_t)bases + 1, sizeof *a.reference);
-	if (a.number == NULL || a.reference == NULL)
-		r = prep_fail_nomem(err);
-	for (unsigned b = 0; r == 0 && b < bases; b++) {
-		const size_t bytes = ((size_t)base[b].index->chunks + 1) * sizeof **a.reference;
-
-		a.reference[b] = malloc(bytes);
-		if (a.reference[b] == NULL)
-			r = prep_fail_nomem(err);
-		else
-			memset(a.reference[b], 0xFF, bytes);
+	a.first = calloc((size_t)bases + 1, sizeof *a.first);
+	for (unsigned b = 0; a.first != NULL && b < bases; b++) {
+		a.first[b] = all;
+		all += base[b].index->chunks;
 	}
-	for (uint32_t i = 0; r == 0 && i < plan->index.chunks; i++)
+	a.number = malloc(((size_t)s->chunks + 1) * sizeof *a.number);
+	a.reference = malloc((all + 1) * sizeof *a.reference);
+	if (a.first == NULL || a.number == NULL || a.reference == NULL) {
+		prep_fail_nomem(err);
+		goto out;
+	}
+	memset(a.reference, 0xFF, (all + 1) * sizeof *a.reference);
+	for (uint32_t i = 0; i < plan->index.chunks; i++)
 		a.number[plan->source[i]] = i;
-	if (r == 0 && (add_references(&a, err) < 0 || add_frames(&a, err) < 0))
-		r = -1;
-	for (unsigned b = 0; a.reference != NULL && b < bases; b++)
-		free(a.reference[b]);
-	free(a.reference);
+	r = add_references(&a, err) < 0 ? -1 : add_frames(&a, err);
+out:
+	free(a.first);
 	free(a.number);
+	free(a.reference);
 	return r;
 }
