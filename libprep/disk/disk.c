@@ -18,8 +18,6 @@
 #include "libprep/disk/vhd.h"
 #include "libprep/disk/vhdx.h"
 
-#define WORTH_ASKING (64 * PREP_KIB)
-
 /* Formats that would otherwise pass for raw disks, by the bytes at an offset. */
 static const struct foreign {
 	size_t off, len;
@@ -341,7 +339,7 @@ int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *ch
 	while (off < end) {
 		uint64_t from = UINT64_MAX, to = 0;
 
-		if (prep_disk_extent_to_read(d, off, end, &e, err) < 0)
+		if (prep_disk_extent(d, off, end, &e, err) < 0)
 			goto fail;
 		if (e.kind != PREP_EXTENT_DATA) {
 			off += e.len;
@@ -396,15 +394,6 @@ int prep_disk_extent(struct prep_disk *d, uint64_t off, uint64_t end, struct pre
 	}
 	ret->len = prep_min(ret->len, end - off);
 	return 0;
-}
-
-int prep_disk_extent_to_read(struct prep_disk *d, uint64_t off, uint64_t end, struct prep_extent *ret,
-			     struct prep_err *err)
-{
-	if (end - off >= WORTH_ASKING)
-		return prep_disk_extent(d, off, end, ret, err);
-	*ret = (struct prep_extent){ off, end - off, PREP_EXTENT_DATA };
-	return check_range(d, off, end - off, "an extent", err);
 }
 
 bool prep_disk_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret)

@@ -136,13 +136,6 @@ int prep_disk_flush(struct prep_disk *d, struct prep_err *err);
 int prep_disk_extent(struct prep_disk *d, uint64_t off, uint64_t end, struct prep_extent *ret,
 		     struct prep_err *err);
 
-/*
- * The same for a caller that reads data anyway: a range of less than 64 KiB is
- * data without a look, since reading it costs less than to ask. There may be a million.
- */
-int prep_disk_extent_to_read(struct prep_disk *d, uint64_t off, uint64_t end, struct prep_extent *ret,
-			     struct prep_err *err);
-
 bool prep_disk_backing(struct prep_disk *d, uint64_t off, struct prep_backing *ret);
 
 /*

@@ -21,7 +21,7 @@ int prep_scan_nonzero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t 
 	if (buf == NULL)
 		return prep_fail_nomem(err);
 	while (off < end) {
-		if (prep_disk_extent_to_read(d, off, end, &e, err) < 0)
+		if (prep_disk_extent(d, off, end, &e, err) < 0)
 			goto out;
 		/* Steps end on whole MiB, so that the pages are those of the disk. */
 		if (e.kind == PREP_EXTENT_DATA)
