@@ -274,7 +274,8 @@ int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err)
 		if (files < 0)
 			r = prep_fail_errno(err, "the sandbox: Landlock");
 		else
-			r = (files > 0 ? (int)PREP_SANDBOX_FILES : 0) | (confine_calls(s->network) ? (int)PREP_SANDBOX_CALLS : 0);
+			r = (files > 0 ? (int)PREP_SANDBOX_FILES : 0) |
+			    (confine_calls(s->network) ? (int)PREP_SANDBOX_CALLS : 0);
 	}
 	for (size_t i = 0; i < s->rules; i++)
 		free(s->rule[i].path);

@@ -89,7 +89,8 @@ static bool image_load_one(const char *name, unsigned number, struct image_base 
 	packed = fread(in, 1, sizeof in, f);
 	fclose(f);
 	b->p = malloc(IMAGE_MOST);
-	if (b->p == NULL || lzma_stream_buffer_decode(&memory, 0, NULL, in, &read, packed, b->p, &b->len, IMAGE_MOST) != LZMA_OK) {
+	if (b->p == NULL || lzma_stream_buffer_decode(&memory, 0, NULL, in, &read, packed, b->p, &b->len,
+							IMAGE_MOST) != LZMA_OK) {
 		fprintf(stderr, "%s: cannot be read\n", path);
 		exit(1);
 	}

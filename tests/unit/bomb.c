@@ -47,7 +47,8 @@ static uint8_t *pack_zeros(enum prep_codec codec, unsigned pieces, size_t *len)
 		x.next_in = z.next_in = (uint8_t *)zeros;
 		x.avail_in = z.avail_in = PIECE;
 		if (codec == PREP_CODEC_ZSTD)
-			while (ZSTD_compressStream2(c, &to, &in, last ? ZSTD_e_end : ZSTD_e_continue) != 0 && (last || in.pos < PIECE))
+			while (ZSTD_compressStream2(c, &to, &in, last ? ZSTD_e_end : ZSTD_e_continue) != 0 &&
+			       (last || in.pos < PIECE))
 				;
 		else if (codec == PREP_CODEC_XZ)
 			while (lzma_code(&x, last ? LZMA_FINISH : LZMA_RUN) == LZMA_OK && (last || x.avail_in > 0))
