@@ -19,6 +19,16 @@ setup() {
 	awk 'NF == 3 && $3 !~ /^(prep_|__odr_asan\.)/ { print $3; bad = 1 } END { exit bad }' "$BATS_TEST_TMPDIR/nm"
 }
 
+@test "no two symbols or structures of the library have one name" {
+	skip_without nm
+	cd "$top"
+	nm -g --defined-only "$lib" | awk 'NF == 3 && $3 ~ /^prep_/ { print $3 }' | sort | uniq -d >"$BATS_TEST_TMPDIR/twice"
+	# a structure is defined once, in a header or in the one file that knows it
+	grep -ho '^\(struct\|enum\|union\) prep_[a-z0-9_]* {' libprep/*/*.[ch] | sort | uniq -d >>"$BATS_TEST_TMPDIR/twice"
+	cat "$BATS_TEST_TMPDIR/twice"
+	[ ! -s "$BATS_TEST_TMPDIR/twice" ]
+}
+
 @test "a layer includes only itself and the layers below it" {
 	cd "$top"
 	for path in libprep/*/; do

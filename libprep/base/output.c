@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,8 @@ struct prep_output {
 	bool committed;
 	uint64_t size;
 	uint64_t started;  /* write-back has been started up to here */
-	_Atomic uint64_t scattered; /* bytes that prep_output_pwrite has written, anywhere */
+	pthread_mutex_t writing; /* the system lets one thread write to a file, and others spin: here they sleep */
+	uint64_t scattered; /* bytes that prep_output_pwrite has written, anywhere; under the lock */
 	unsigned char *buf; /* COPY_BUFFER bytes, for copies that need them */
 };
 
@@ -210,6 +211,7 @@ static struct prep_output *new_output(bool replace)
 		out->fd = -1;
 		out->replace = replace;
 		out->copy_works = true;
+		pthread_mutex_init(&out->writing, NULL);
 	}
 	return out;
 }
@@ -431,13 +433,17 @@ int prep_output_copy(struct prep_output *out, int src_fd, uint64_t off, uint64_t
 int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uint64_t off,
 		       struct prep_err *err)
 {
-	const uint64_t before = atomic_fetch_add(&out->scattered, len);
+	uint64_t before;
+	int r;
 
-	if (prep_file_pwrite(out->fd, buf, len, off, out->path, err) < 0)
-		return -1;
-	if (before / SCATTERED_STEP != (before + len) / SCATTERED_STEP)
+	pthread_mutex_lock(&out->writing);
+	before = out->scattered;
+	out->scattered += len;
+	r = prep_file_pwrite(out->fd, buf, len, off, out->path, err);
+	pthread_mutex_unlock(&out->writing);
+	if (r == 0 && before / SCATTERED_STEP != (before + len) / SCATTERED_STEP)
 		sync_file_range(out->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-	return 0;
+	return r;
 }
 
 /* Give the unnamed file a name: the final one, or where that is taken, a hidden one to rename. */
@@ -554,5 +560,6 @@ void prep_output_close(struct prep_output *out)
 	free(out->temp);
 	free(out->path);
 	free(out->buf);
+	pthread_mutex_destroy(&out->writing);
 	free(out);
 }

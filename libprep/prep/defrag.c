@@ -29,10 +29,10 @@ struct defrag {
 	struct prep_defrag_volume *report;
 	const struct prep_progress *progress;
 
-	struct prep_survey survey;
+	struct prep_defrag_survey survey;
 	struct prep_evacuation plan;
 	struct prep_place place;
-	struct prep_holes *others;       /* for the file system's needs when the place's holes are used up; NULL until then */
+	struct prep_holes *others;       /* for the file system's needs, when the place's holes are used up; else NULL */
 	enum pass pass;
 
 	struct copy *copy;               /* of all streams so far */
@@ -110,7 +110,7 @@ static int copy_pieces(struct defrag *d, const struct prep_fs_stream *s, struct 
 		uint64_t at = p->at, n;
 
 		for (; at < p->at + p->len; at += n) {
-			const uint64_t lcn = prep_survey_lcn(&d->survey, s, &run, at / cs);
+			const uint64_t lcn = prep_defrag_survey_lcn(&d->survey, s, &run, at / cs);
 			const uint64_t to = start + p->to + (at - p->at);
 
 			n = prep_min(p->at + p->len, s->run[run].at + s->run[run].len) - at;
@@ -129,7 +129,7 @@ static int copy_pieces(struct defrag *d, const struct prep_fs_stream *s, struct 
 /* Whether the walk at hand is about s. */
 static bool takes_part(const struct defrag *d, const struct prep_fs_stream *s)
 {
-	return (d->pass == ALL || (d->pass == UNITS) == s->compressed) && prep_survey_movable(&d->survey, s);
+	return (d->pass == ALL || (d->pass == UNITS) == s->compressed) && prep_defrag_survey_movable(&d->survey, s);
 }
 
 static int move_stream(void *arg, const struct prep_fs_stream *s, struct prep_err *err)
@@ -171,10 +171,10 @@ static int by_target(const void *a, const void *b)
  */
 static void empty_blocks(struct defrag *d)
 {
-	const struct prep_layout *l = &d->survey.layout;
+	const struct prep_defrag_layout *l = &d->survey.layout;
 
 	for (uint64_t lcn = 0, end; d->others == NULL && lcn < l->clusters; lcn = end) {
-		end = prep_layout_piece(l, lcn);
+		end = prep_defrag_layout_piece(l, lcn);
 		if (prep_bit_get(l->free, lcn) && prep_place_goes(&d->place, lcn))
 			prep_bit_fill(d->empty, lcn, end - lcn, true);
 	}
@@ -183,7 +183,7 @@ static void empty_blocks(struct defrag *d)
 /* Stage the copies, and zeros in evacuated blocks, in one ascending order: so it is cheap. */
 static int stage_data(struct defrag *d, struct prep_err *err)
 {
-	const struct prep_layout *l = &d->survey.layout;
+	const struct prep_defrag_layout *l = &d->survey.layout;
 	uint64_t lcn = 0, end;
 	size_t i = 0;
 
@@ -208,7 +208,7 @@ static int stage_data(struct defrag *d, struct prep_err *err)
 /* Audit what is staged, and count the blocks that it leaves in use. */
 static int audit_result(struct defrag *d, struct prep_err *err)
 {
-	struct prep_layout l = d->survey.layout;
+	struct prep_defrag_layout l = d->survey.layout;
 	struct prep_fs_audit audit;
 	struct prep_fs *fs;
 	int r;
@@ -225,7 +225,7 @@ static int audit_result(struct defrag *d, struct prep_err *err)
 		d->report->fragmented_after = audit.fragmented;
 		r = prep_gate_judge(&audit, PREP_GATE_RECORDS, d->staged->name, err);
 		if (r == 0)
-			r = prep_layout_in_use(&l, &d->report->blocks_after, err);
+			r = prep_defrag_layout_in_use(&l, &d->report->blocks_after, err);
 		prep_fs_audit_clear(&audit);
 	}
 	return prep_fs_close(fs, err) < 0 ? -1 : r;
@@ -282,7 +282,7 @@ static int place_unit(void *arg, const struct prep_fs_stream *s, struct prep_err
  */
 static int choose_blocks(struct defrag *d, struct prep_err *err)
 {
-	struct prep_layout *l = &d->survey.layout;
+	struct prep_defrag_layout *l = &d->survey.layout;
 	uint64_t pinned, bound, dragged = 0;
 	bool stuck = d->survey.units;
 
@@ -317,7 +317,8 @@ static int plan(struct defrag *d, const struct prep_fs_audit *audit, struct prep
 {
 	struct prep_defrag_volume *r = d->report;
 
-	if (prep_survey(d->v, d->fs, disk, audit, d->how->block_size, &d->survey, err) < 0 || choose_blocks(d, err) < 0)
+	if (prep_defrag_survey(d->v, d->fs, disk, audit, d->how->block_size, &d->survey, err) < 0 ||
+	    choose_blocks(d, err) < 0)
 		return -1;
 	r->blocks_before = r->blocks_after = d->plan.before;
 	r->blocks_pinned = d->plan.pinned;
@@ -338,7 +339,7 @@ static int plan(struct defrag *d, const struct prep_fs_audit *audit, struct prep
 static void clear(struct defrag *d)
 {
 	prep_evacuation_clear(&d->plan);
-	prep_survey_clear(&d->survey);
+	prep_defrag_survey_clear(&d->survey);
 	prep_place_clear(&d->place);
 	prep_holes_free(d->others);
 	free(d->copy);

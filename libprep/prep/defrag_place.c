@@ -29,7 +29,7 @@ static int grow(void *array, size_t n, size_t *room, size_t size, struct prep_er
 	return 0;
 }
 
-int prep_place_init(struct prep_place *p, const struct prep_survey *survey, const struct prep_evacuation *plan,
+int prep_place_init(struct prep_place *p, const struct prep_defrag_survey *survey, const struct prep_evacuation *plan,
 		    struct prep_err *err)
 {
 	*p = (struct prep_place){ .survey = survey, .plan = plan };
@@ -69,7 +69,7 @@ static int look_at_fragments(void *arg, const struct prep_fs_stream *s, struct p
 		next = s->run[i].off + s->run[i].len;
 		w.clusters += s->run[i].len / cluster_size(p);
 	}
-	if (w.fragments < 2 || !prep_survey_movable(p->survey, s))
+	if (w.fragments < 2 || !prep_defrag_survey_movable(p->survey, s))
 		return 0;
 	if (grow(&p->whole, p->wholes, &p->whole_room, sizeof w, err) < 0)
 		return -1;
@@ -138,7 +138,7 @@ static int add_piece(struct prep_place *p, uint64_t vcn, uint64_t len, uint64_t 
 	return 0;
 }
 
-static int add_part(struct prep_place *p, const struct prep_survey_part *part, struct prep_err *err)
+static int add_part(struct prep_place *p, const struct prep_defrag_survey_part *part, struct prep_err *err)
 {
 	if (grow(&p->part, p->parts, &p->part_room, sizeof *part, err) < 0)
 		return -1;
@@ -159,7 +159,7 @@ static int place_parts(struct prep_place *p, size_t *next, uint64_t least, struc
 	for (size_t i = *next; i < p->parts; i++)
 		want += p->part[i].len;
 	while (r > 0 && *next < p->parts) {
-		struct prep_survey_part *part = &p->part[*next];
+		struct prep_defrag_survey_part *part = &p->part[*next];
 		uint64_t n = prep_min(part->len, room);
 
 		if (n == 0 || (part->whole && n < part->len)) {
@@ -184,14 +184,14 @@ static int place_parts(struct prep_place *p, size_t *next, uint64_t least, struc
 
 bool prep_place_goes(const struct prep_place *p, uint64_t lcn)
 {
-	const struct prep_layout *l = &p->survey->layout;
+	const struct prep_defrag_layout *l = &p->survey->layout;
 
-	return prep_bit_get(p->plan->evacuate, prep_layout_first(l, lcn)) ||
-	       prep_bit_get(p->plan->evacuate, prep_layout_last(l, lcn));
+	return prep_bit_get(p->plan->evacuate, prep_defrag_layout_first(l, lcn)) ||
+	       prep_bit_get(p->plan->evacuate, prep_defrag_layout_last(l, lcn));
 }
 
 /* Cut *part down to the clusters at its front that share a fate: whether they go. */
-static bool fate(struct prep_place *p, const struct prep_fs_stream *s, struct prep_survey_part *part)
+static bool fate(struct prep_place *p, const struct prep_fs_stream *s, struct prep_defrag_survey_part *part)
 {
 	const uint64_t end = part->vcn + part->len;
 	uint64_t vcn = part->vcn, dragged = 0, next;
@@ -201,14 +201,14 @@ static bool fate(struct prep_place *p, const struct prep_fs_stream *s, struct pr
 	if (part->fixed)
 		return false;
 	for (; vcn < end; vcn = next) {
-		const uint64_t lcn = prep_survey_lcn(p->survey, s, &run, vcn);
+		const uint64_t lcn = prep_defrag_survey_lcn(p->survey, s, &run, vcn);
 		const uint64_t run_end = (s->run[run].at + s->run[run].len) / cluster_size(p);
 		const bool g = prep_place_goes(p, lcn);
 
 		/* A unit goes as a whole where any of it must. */
 		if (!part->whole && vcn > part->vcn && g != go)
 			break;
-		next = prep_min(prep_min(end, run_end), vcn + (prep_layout_piece(&p->survey->layout, lcn) - lcn));
+		next = prep_min(prep_min(end, run_end), vcn + (prep_defrag_layout_piece(&p->survey->layout, lcn) - lcn));
 		dragged += g ? 0 : next - vcn;
 		go |= g;
 	}
@@ -218,19 +218,20 @@ static bool fate(struct prep_place *p, const struct prep_fs_stream *s, struct pr
 }
 
 /* A part that stays, for want of a hole, keeps the blocks that it touches. */
-static void note_stuck(struct prep_place *p, const struct prep_fs_stream *s, const struct prep_survey_part *part)
+static void note_stuck(struct prep_place *p, const struct prep_fs_stream *s,
+		       const struct prep_defrag_survey_part *part)
 {
-	const struct prep_layout *l = &p->survey->layout;
+	const struct prep_defrag_layout *l = &p->survey->layout;
 	size_t run = part->run;
 
 	p->stuck++;
 	for (uint64_t vcn = part->vcn; p->pin != NULL && vcn < part->vcn + part->len; vcn++) {
-		const uint64_t lcn = prep_survey_lcn(p->survey, s, &run, vcn);
+		const uint64_t lcn = prep_defrag_survey_lcn(p->survey, s, &run, vcn);
 
 		if (!prep_place_goes(p, lcn))
 			continue;
-		prep_bit_set(p->pin, prep_layout_first(l, lcn));
-		prep_bit_set(p->pin, prep_layout_last(l, lcn));
+		prep_bit_set(p->pin, prep_defrag_layout_first(l, lcn));
+		prep_bit_set(p->pin, prep_defrag_layout_last(l, lcn));
 	}
 }
 
@@ -249,11 +250,11 @@ static int place_neighbours(struct prep_place *p, const struct prep_fs_stream *s
 
 int prep_place_evacuated(struct prep_place *p, const struct prep_fs_stream *s, struct prep_err *err)
 {
-	struct prep_survey_part part;
+	struct prep_defrag_survey_part part;
 	size_t run = 0;
 
 	p->pieces = p->parts = 0;
-	for (uint64_t vcn = 0; prep_survey_part(p->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
+	for (uint64_t vcn = 0; prep_defrag_survey_part(p->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
 		if (fate(p, s, &part) ? add_part(p, &part, err) < 0 : place_neighbours(p, s, err) < 0)
 			return -1;
 	}
@@ -268,7 +269,7 @@ int prep_place_whole(struct prep_place *p, const struct prep_fs_stream *s, struc
 {
 	const struct prep_whole key = { .id = s->id, .type = s->type, .name_hash = hash_name(s->name) };
 	const struct prep_whole *w;
-	struct prep_survey_part part;
+	struct prep_defrag_survey_part part;
 	uint64_t clusters = 0;
 	size_t run = 0, next = 0;
 
@@ -276,7 +277,7 @@ int prep_place_whole(struct prep_place *p, const struct prep_fs_stream *s, struc
 	w = p->wholes > 0 ? bsearch(&key, p->whole, p->wholes, sizeof key, by_identity) : NULL;
 	if (w == NULL)
 		return 0;
-	for (uint64_t vcn = 0; prep_survey_part(p->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
+	for (uint64_t vcn = 0; prep_defrag_survey_part(p->survey, s, &run, vcn, &part); vcn = part.vcn + part.len) {
 		if (part.fixed)
 			return 0;
 		if (add_part(p, &part, err) < 0)

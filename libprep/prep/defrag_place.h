@@ -17,7 +17,7 @@ struct prep_whole {
 };
 
 struct prep_place {
-	const struct prep_survey *survey;
+	const struct prep_defrag_survey *survey;
 	const struct prep_evacuation *plan;
 	struct prep_holes *holes;     /* where data may go; owned */
 
@@ -25,7 +25,7 @@ struct prep_place {
 	size_t wholes, whole_room;
 
 	/* Of the stream at hand: its parts to be placed, and what came of that. */
-	struct prep_survey_part *part;
+	struct prep_defrag_survey_part *part;
 	size_t parts, part_room;
 	struct prep_fs_piece *piece;
 	size_t pieces, piece_room;
@@ -37,7 +37,7 @@ struct prep_place {
 };
 
 /* After it the place can be cleared, also when it fails. `survey` and `plan` must outlive it. */
-int prep_place_init(struct prep_place *p, const struct prep_survey *survey, const struct prep_evacuation *plan,
+int prep_place_init(struct prep_place *p, const struct prep_defrag_survey *survey, const struct prep_evacuation *plan,
 		    struct prep_err *err);
 void prep_place_clear(struct prep_place *p);
 

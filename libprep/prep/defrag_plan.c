@@ -6,22 +6,22 @@
 
 #include "libprep/base/bytes.h"
 
-uint64_t prep_layout_first(const struct prep_layout *l, uint64_t lcn)
+uint64_t prep_defrag_layout_first(const struct prep_defrag_layout *l, uint64_t lcn)
 {
 	return (l->start + lcn * l->cluster_size) / l->block_size - l->first_block;
 }
 
-uint64_t prep_layout_last(const struct prep_layout *l, uint64_t lcn)
+uint64_t prep_defrag_layout_last(const struct prep_defrag_layout *l, uint64_t lcn)
 {
 	return (l->start + (lcn + 1) * l->cluster_size - 1) / l->block_size - l->first_block;
 }
 
-uint64_t prep_layout_piece(const struct prep_layout *l, uint64_t lcn)
+uint64_t prep_defrag_layout_piece(const struct prep_defrag_layout *l, uint64_t lcn)
 {
-	const uint64_t i = prep_layout_first(l, lcn);
+	const uint64_t i = prep_defrag_layout_first(l, lcn);
 	uint64_t end;
 
-	if (prep_layout_last(l, lcn) != i)
+	if (prep_defrag_layout_last(l, lcn) != i)
 		return lcn + 1;
 	/* The first cluster that is not wholly in the block. */
 	end = prep_min(((i + l->first_block + 1) * l->block_size - l->start) / l->cluster_size, l->clusters);
@@ -39,14 +39,14 @@ struct block {
 	bool shares_used, shares_free;
 };
 
-static void count_blocks(const struct prep_layout *l, struct block *b)
+static void count_blocks(const struct prep_defrag_layout *l, struct block *b)
 {
 	for (uint64_t lcn = 0, end; lcn < l->clusters; lcn = end) {
-		const uint64_t i = prep_layout_first(l, lcn);
+		const uint64_t i = prep_defrag_layout_first(l, lcn);
 		const bool used = !prep_bit_get(l->idle, lcn), is_free = prep_bit_get(l->free, lcn);
 
-		end = prep_layout_piece(l, lcn);
-		if (prep_layout_last(l, lcn) != i) {
+		end = prep_defrag_layout_piece(l, lcn);
+		if (prep_defrag_layout_last(l, lcn) != i) {
 			b[i].shares_used = used;
 			b[i].shares_free = is_free;
 			b[i].touched += used;
@@ -60,12 +60,12 @@ static void count_blocks(const struct prep_layout *l, struct block *b)
 	}
 }
 
-static bool in_use(const struct prep_layout *l, const struct block *b, uint64_t i)
+static bool in_use(const struct prep_defrag_layout *l, const struct block *b, uint64_t i)
 {
 	return b[i].touched > 0 || prep_bit_get(l->pinned, i);
 }
 
-int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_err *err)
+int prep_defrag_layout_in_use(const struct prep_defrag_layout *l, uint64_t *ret, struct prep_err *err)
 {
 	struct block *b = calloc((size_t)l->blocks + 1, sizeof *b);
 
@@ -80,13 +80,13 @@ int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_e
 }
 
 /* Room left for longer run lists, which may need file records of their own: libntfs-3g makes 16 at a time. */
-static uint64_t reserve(const struct prep_layout *l, uint64_t need)
+static uint64_t reserve(const struct prep_defrag_layout *l, uint64_t need)
 {
 	return need / 512 + 48 * PREP_KIB / l->cluster_size + 4;
 }
 
 /* Whether what the evacuated blocks hold fits into those that stay, and leaves them some room. */
-static bool fits(const struct prep_layout *l, const struct block *b, const uint8_t *evacuate,
+static bool fits(const struct prep_defrag_layout *l, const struct block *b, const uint8_t *evacuate,
 		 uint64_t *need)
 {
 	uint64_t room = 0;
@@ -117,7 +117,7 @@ static void mark(uint8_t *evacuate, uint64_t blocks, const uint32_t *candidate, 
  * The most candidates, taken in their order, that can be evacuated. One more
  * means more to move and less room: it is found by halving. Leaves them marked.
  */
-static uint64_t most_that_fit(const struct prep_layout *l, const struct block *b,
+static uint64_t most_that_fit(const struct prep_defrag_layout *l, const struct block *b,
 			      const uint32_t *candidate, uint64_t n, uint8_t *evacuate, uint64_t *moves)
 {
 	uint64_t lo = 0, hi = n;
@@ -164,7 +164,7 @@ static void prefer(uint32_t *candidate, uint64_t n, uint64_t i)
  * clusters than the others: giving up one of them costs less room, and so may
  * save another block although it is fuller. Hence each choice with them.
  */
-static void choose(const struct prep_layout *l, struct block *b, uint32_t *candidate, uint64_t n,
+static void choose(const struct prep_defrag_layout *l, struct block *b, uint32_t *candidate, uint64_t n,
 		   struct prep_evacuation *ret)
 {
 	uint32_t *order = candidate + n;
@@ -194,7 +194,7 @@ static void choose(const struct prep_layout *l, struct block *b, uint32_t *candi
 }
 
 /* Clusters that touch block i: never fewer than it can hold. */
-static uint64_t holds(const struct prep_layout *l, uint64_t i)
+static uint64_t holds(const struct prep_defrag_layout *l, uint64_t i)
 {
 	const uint64_t block = (l->first_block + i) * l->block_size;
 	const uint64_t from = block > l->start ? (block - l->start) / l->cluster_size : 0;
@@ -204,7 +204,7 @@ static uint64_t holds(const struct prep_layout *l, uint64_t i)
 }
 
 /* The fewest blocks that can hold `used` clusters: the pinned ones, and others as needed. */
-static uint64_t fewest(const struct prep_layout *l, uint64_t used, uint64_t pinned)
+static uint64_t fewest(const struct prep_defrag_layout *l, uint64_t used, uint64_t pinned)
 {
 	const uint64_t capacity = l->block_size / l->cluster_size, last = l->blocks - 1;
 	uint64_t room = pinned * capacity;
@@ -217,7 +217,7 @@ static uint64_t fewest(const struct prep_layout *l, uint64_t used, uint64_t pinn
 	return pinned + (used > room ? (used - room + capacity - 1) / capacity : 0);
 }
 
-int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
+int prep_evacuation_choose(const struct prep_defrag_layout *l, struct prep_evacuation *ret,
 			   struct prep_err *err)
 {
 	struct block *b = calloc((size_t)l->blocks + 1, sizeof *b);
@@ -301,7 +301,7 @@ int prep_holes_give(struct prep_holes *h, uint64_t lcn, uint64_t len, struct pre
 	return 0;
 }
 
-int prep_holes_new(const struct prep_layout *l, const uint8_t *blocks, bool outside,
+int prep_holes_new(const struct prep_defrag_layout *l, const uint8_t *blocks, bool outside,
 		   struct prep_holes **ret, struct prep_err *err)
 {
 	struct prep_holes *h = calloc(1, sizeof *h);
@@ -315,10 +315,10 @@ int prep_holes_new(const struct prep_layout *l, const uint8_t *blocks, bool outs
 
 		end = l->clusters + 1;
 		if (lcn < l->clusters) {
-			end = prep_layout_piece(l, lcn);
+			end = prep_defrag_layout_piece(l, lcn);
 			usable = prep_bit_get(l->free, lcn) &&
-				 prep_bit_get(blocks, prep_layout_first(l, lcn)) == !outside &&
-				 prep_bit_get(blocks, prep_layout_last(l, lcn)) == !outside;
+				 prep_bit_get(blocks, prep_defrag_layout_first(l, lcn)) == !outside &&
+				 prep_bit_get(blocks, prep_defrag_layout_last(l, lcn)) == !outside;
 		}
 		if (usable) {
 			start = run == 0 ? lcn : start;

@@ -14,7 +14,7 @@
 
 #include "libprep/base/err.h"
 
-struct prep_layout {
+struct prep_defrag_layout {
 	uint64_t start;        /* of the first cluster on the disk, bytes */
 	uint64_t cluster_size; /* bytes, at most block_size */
 	uint64_t clusters;
@@ -26,17 +26,17 @@ struct prep_layout {
 };
 
 /* The blocks, counted from first_block, that a cluster touches first and last. */
-uint64_t prep_layout_first(const struct prep_layout *l, uint64_t lcn);
-uint64_t prep_layout_last(const struct prep_layout *l, uint64_t lcn);
+uint64_t prep_defrag_layout_first(const struct prep_defrag_layout *l, uint64_t lcn);
+uint64_t prep_defrag_layout_last(const struct prep_defrag_layout *l, uint64_t lcn);
 
 /*
  * Where the clusters from lcn on (below l->clusters) end that are all alike in
  * `free` and `idle` and touch the same blocks.
  */
-uint64_t prep_layout_piece(const struct prep_layout *l, uint64_t lcn);
+uint64_t prep_defrag_layout_piece(const struct prep_defrag_layout *l, uint64_t lcn);
 
 /* Blocks in use: pinned, or touched by a cluster that is not idle. */
-int prep_layout_in_use(const struct prep_layout *l, uint64_t *ret, struct prep_err *err);
+int prep_defrag_layout_in_use(const struct prep_defrag_layout *l, uint64_t *ret, struct prep_err *err);
 
 /* Which blocks to evacuate. */
 struct prep_evacuation {
@@ -53,7 +53,7 @@ struct prep_evacuation {
  * Choose the blocks to evacuate: as many as the free clusters of the others can
  * take, the emptiest. Release with prep_evacuation_clear.
  */
-int prep_evacuation_choose(const struct prep_layout *l, struct prep_evacuation *ret,
+int prep_evacuation_choose(const struct prep_defrag_layout *l, struct prep_evacuation *ret,
 			   struct prep_err *err);
 void prep_evacuation_clear(struct prep_evacuation *e);
 
@@ -61,7 +61,7 @@ void prep_evacuation_clear(struct prep_evacuation *e);
 struct prep_holes;
 
 /* Those that touch only blocks of `blocks` (one bit a block), or with `outside` only others. */
-int prep_holes_new(const struct prep_layout *l, const uint8_t *blocks, bool outside,
+int prep_holes_new(const struct prep_defrag_layout *l, const uint8_t *blocks, bool outside,
 		   struct prep_holes **ret, struct prep_err *err);
 void prep_holes_free(struct prep_holes *h);
 

@@ -18,7 +18,7 @@
  * What boot code finds by clusters that it was told, or reads with a driver that
  * knows simple files only; the resume loader reads hiberfil.sys so.
  */
-static int find_fixed(struct prep_survey *s, struct prep_fs *fs, struct prep_err *err)
+static int find_fixed(struct prep_defrag_survey *s, struct prep_fs *fs, struct prep_err *err)
 {
 	static const char *const paths[] = { "/bootmgr", "/BOOTNXT", "/ntldr", "/NTDETECT.COM", "/hiberfil.sys" };
 	struct prep_fs_list list = { .n = 0 };
@@ -26,13 +26,13 @@ static int find_fixed(struct prep_survey *s, struct prep_fs *fs, struct prep_err
 
 	for (size_t i = 0; r == 0 && i < sizeof paths / sizeof paths[0]; i++)
 		r = prep_fs_find(fs, paths[i], false, &list, err);
-	for (size_t i = 0; r == 0 && i < list.n && s->n_fixed < PREP_SURVEY_FIXED_FILES; i++)
+	for (size_t i = 0; r == 0 && i < list.n && s->n_fixed < PREP_DEFRAG_FIXED_FILES; i++)
 		s->fixed[s->n_fixed++] = FILE_OF(&list.entry[i]);
 	prep_fs_list_clear(&list);
 	return r;
 }
 
-bool prep_survey_movable(const struct prep_survey *s, const struct prep_fs_stream *stream)
+bool prep_defrag_survey_movable(const struct prep_defrag_survey *s, const struct prep_fs_stream *stream)
 {
 	bool holes = false;
 
@@ -49,8 +49,8 @@ bool prep_survey_movable(const struct prep_survey *s, const struct prep_fs_strea
 	return stream->sparse == holes;
 }
 
-uint64_t prep_survey_lcn(const struct prep_survey *s, const struct prep_fs_stream *stream,
-			 size_t *run, uint64_t vcn)
+uint64_t prep_defrag_survey_lcn(const struct prep_defrag_survey *s, const struct prep_fs_stream *stream,
+				size_t *run, uint64_t vcn)
 {
 	const uint64_t cs = s->layout.cluster_size;
 
@@ -70,8 +70,8 @@ static uint64_t clusters_end(const struct prep_fs_stream *stream, size_t i, uint
 	return prep_min(vcn, end);
 }
 
-bool prep_survey_part(const struct prep_survey *s, const struct prep_fs_stream *stream, size_t *run,
-		      uint64_t vcn, struct prep_survey_part *ret)
+bool prep_defrag_survey_part(const struct prep_defrag_survey *s, const struct prep_fs_stream *stream, size_t *run,
+			     uint64_t vcn, struct prep_defrag_survey_part *ret)
 {
 	const uint64_t cs = s->layout.cluster_size;
 	const struct prep_fs_run *r;
@@ -86,27 +86,27 @@ bool prep_survey_part(const struct prep_survey *s, const struct prep_fs_stream *
 	}
 	vcn = prep_max(vcn, r->at / cs);
 	if (!stream->compressed) {
-		*ret = (struct prep_survey_part){ .vcn = vcn, .len = (r->at + r->len) / cs - vcn, .run = *run };
+		*ret = (struct prep_defrag_survey_part){ .vcn = vcn, .len = (r->at + r->len) / cs - vcn, .run = *run };
 		return true;
 	}
 	/* The compressed data, then a hole to the unit's end. */
 	unit_end = prep_round_down(vcn, UNIT) + UNIT;
 	end = clusters_end(stream, *run, cs, vcn, unit_end);
-	*ret = (struct prep_survey_part){ vcn, end - vcn, *run, true, vcn % UNIT != 0 };
+	*ret = (struct prep_defrag_survey_part){ vcn, end - vcn, *run, true, vcn % UNIT != 0 };
 	for (size_t i = *run; i < stream->runs && stream->run[i].at / cs < unit_end; i++)
 		ret->fixed |= stream->run[i].off != PREP_FS_HOLE && end < unit_end &&
 			      (stream->run[i].at + stream->run[i].len) / cs > end;
 	return true;
 }
 
-static void set_movable(struct prep_survey *s, const struct prep_fs_stream *stream, size_t run,
-			const struct prep_survey_part *part)
+static void set_movable(struct prep_defrag_survey *s, const struct prep_fs_stream *stream, size_t run,
+			const struct prep_defrag_survey_part *part)
 {
 	const uint64_t cs = s->layout.cluster_size;
 	uint64_t vcn = part->vcn, len;
 
 	for (; vcn < part->vcn + part->len; vcn += len) {
-		const uint64_t lcn = prep_survey_lcn(s, stream, &run, vcn);
+		const uint64_t lcn = prep_defrag_survey_lcn(s, stream, &run, vcn);
 
 		len = prep_min(part->vcn + part->len, (stream->run[run].at + stream->run[run].len) / cs) - vcn;
 		prep_bit_fill(s->movable, lcn, len, true);
@@ -115,15 +115,15 @@ static void set_movable(struct prep_survey *s, const struct prep_fs_stream *stre
 
 static int look_at_stream(void *arg, const struct prep_fs_stream *stream, struct prep_err *err)
 {
-	struct prep_survey *s = arg;
-	struct prep_survey_part part;
+	struct prep_defrag_survey *s = arg;
+	struct prep_defrag_survey_part part;
 	size_t run = 0;
 
 	(void)err;
-	if (!prep_survey_movable(s, stream))
+	if (!prep_defrag_survey_movable(s, stream))
 		return 0;
 	s->units |= stream->compressed;
-	for (uint64_t vcn = 0; prep_survey_part(s, stream, &run, vcn, &part); vcn = part.vcn + part.len)
+	for (uint64_t vcn = 0; prep_defrag_survey_part(s, stream, &run, vcn, &part); vcn = part.vcn + part.len)
 		if (!part.fixed)
 			set_movable(s, stream, run, &part);
 	return 0;
@@ -132,7 +132,7 @@ static int look_at_stream(void *arg, const struct prep_fs_stream *stream, struct
 /* ---- Blocks ---- */
 
 /* The first cluster from lcn on that is used and cannot be moved, below `end`, or end. */
-static uint64_t next_immovable(const struct prep_survey *s, uint64_t lcn, uint64_t end)
+static uint64_t next_immovable(const struct prep_defrag_survey *s, uint64_t lcn, uint64_t end)
 {
 	while (lcn < end) {
 		lcn = prep_bit_next(s->layout.free, lcn, end, false);
@@ -143,16 +143,16 @@ static uint64_t next_immovable(const struct prep_survey *s, uint64_t lcn, uint64
 	return lcn;
 }
 
-static void pin_immovable(struct prep_survey *s)
+static void pin_immovable(struct prep_defrag_survey *s)
 {
-	struct prep_layout *l = &s->layout;
+	struct prep_defrag_layout *l = &s->layout;
 	uint64_t lcn = 0;
 
 	while ((lcn = next_immovable(s, lcn, l->clusters)) < l->clusters) {
-		prep_bit_set(l->pinned, prep_layout_first(l, lcn));
-		prep_bit_set(l->pinned, prep_layout_last(l, lcn));
+		prep_bit_set(l->pinned, prep_defrag_layout_first(l, lcn));
+		prep_bit_set(l->pinned, prep_defrag_layout_last(l, lcn));
 		/* On to the first cluster that is in another block. */
-		lcn = prep_max(lcn + 1, ((prep_layout_last(l, lcn) + l->first_block + 1) * l->block_size - l->start) /
+		lcn = prep_max(lcn + 1, ((prep_defrag_layout_last(l, lcn) + l->first_block + 1) * l->block_size - l->start) /
 						l->cluster_size);
 	}
 }
@@ -171,9 +171,9 @@ static int holds_data(struct prep_disk *disk, uint64_t off, uint64_t end, struct
 }
 
 /* Pin the blocks at both ends that hold something outside of the clusters, as the backup boot sector. */
-static int pin_ends(struct prep_survey *s, struct prep_disk *disk, struct prep_err *err)
+static int pin_ends(struct prep_defrag_survey *s, struct prep_disk *disk, struct prep_err *err)
 {
-	struct prep_layout *l = &s->layout;
+	struct prep_defrag_layout *l = &s->layout;
 	const uint64_t first = l->first_block * l->block_size;
 	const uint64_t last = (l->first_block + l->blocks - 1) * l->block_size;
 	const uint64_t end = l->start + l->clusters * l->cluster_size;
@@ -190,7 +190,7 @@ static int pin_ends(struct prep_survey *s, struct prep_disk *disk, struct prep_e
 }
 
 /* Mark the blocks (in `live`, one bit each) where the disk may hold data in the volume's clusters. */
-static int find_live(const struct prep_layout *l, struct prep_disk *disk, uint8_t *live, struct prep_err *err)
+static int find_live(const struct prep_defrag_layout *l, struct prep_disk *disk, uint8_t *live, struct prep_err *err)
 {
 	const uint64_t end = l->start + l->clusters * l->cluster_size;
 	struct prep_extent e;
@@ -213,9 +213,9 @@ static int find_live(const struct prep_layout *l, struct prep_disk *disk, uint8_
  * nothing was ever written there: a new page file. Such blocks are dropped as they
  * are, so they need not be emptied, and nothing should be moved into them.
  */
-static int find_idle(struct prep_survey *s, struct prep_disk *disk, struct prep_err *err)
+static int find_idle(struct prep_defrag_survey *s, struct prep_disk *disk, struct prep_err *err)
 {
-	const struct prep_layout *l = &s->layout;
+	const struct prep_defrag_layout *l = &s->layout;
 	const uint64_t bytes = l->blocks / 8 + 9;
 	uint8_t *live = calloc((size_t)bytes, 1);
 
@@ -229,27 +229,27 @@ static int find_idle(struct prep_survey *s, struct prep_disk *disk, struct prep_
 		live[i] |= l->pinned[i];
 	memcpy(s->idle, l->free, (size_t)(l->clusters + 7) / 8);
 	for (uint64_t lcn = 0, end; lcn < l->clusters; lcn = end) {
-		end = prep_layout_piece(l, lcn);
-		if (!prep_bit_get(live, prep_layout_first(l, lcn)) && !prep_bit_get(live, prep_layout_last(l, lcn)))
+		end = prep_defrag_layout_piece(l, lcn);
+		if (!prep_bit_get(live, prep_defrag_layout_first(l, lcn)) && !prep_bit_get(live, prep_defrag_layout_last(l, lcn)))
 			prep_bit_fill(s->idle, lcn, end - lcn, true);
 	}
 	free(live);
 	return 0;
 }
 
-int prep_survey(const struct prep_volume *v, struct prep_fs *fs, struct prep_disk *disk,
-		const struct prep_fs_audit *audit, uint64_t block_size, struct prep_survey *ret,
-		struct prep_err *err)
+int prep_defrag_survey(const struct prep_volume *v, struct prep_fs *fs, struct prep_disk *disk,
+		       const struct prep_fs_audit *audit, uint64_t block_size, struct prep_defrag_survey *ret,
+		       struct prep_err *err)
 {
 	const uint64_t cs = prep_fs_info(fs)->cluster_size;
-	struct prep_layout *l = &ret->layout;
+	struct prep_defrag_layout *l = &ret->layout;
 	uint64_t end;
 
-	*ret = (struct prep_survey){ .n_fixed = 0 };
+	*ret = (struct prep_defrag_survey){ .n_fixed = 0 };
 	if (cs > block_size)
 		return prep_fail(err, PREP_EREFUSED, "%s: clusters of %llu bytes are larger than a block", v->slice->name,
 				 (unsigned long long)cs);
-	*l = (struct prep_layout){
+	*l = (struct prep_defrag_layout){
 		.start = v->part->off, .cluster_size = cs, .clusters = audit->clusters, .block_size = block_size,
 		.free = audit->free_map, .first_block = v->part->off / block_size,
 	};
@@ -267,10 +267,10 @@ int prep_survey(const struct prep_volume *v, struct prep_fs *fs, struct prep_dis
 	return pin_ends(ret, disk, err) < 0 || find_idle(ret, disk, err) < 0 ? -1 : 0;
 }
 
-void prep_survey_clear(struct prep_survey *s)
+void prep_defrag_survey_clear(struct prep_defrag_survey *s)
 {
 	free(s->layout.pinned);
 	free(s->movable);
 	free(s->idle);
-	*s = (struct prep_survey){ .n_fixed = 0 };
+	*s = (struct prep_defrag_survey){ .n_fixed = 0 };
 }

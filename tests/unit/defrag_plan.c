@@ -14,7 +14,7 @@
 
 static struct prep_err err;
 
-static struct prep_layout layout;
+static struct prep_defrag_layout layout;
 static uint8_t free_map[CLUSTERS_MAX / 8 + 16], idle_map[CLUSTERS_MAX / 8 + 16], pinned_map[16];
 
 static uint64_t first_of(uint64_t lcn)
@@ -32,7 +32,7 @@ static void make_layout(uint64_t shift, bool ends)
 {
 	const uint64_t per_block = 48 + check_random(17);
 
-	layout = (struct prep_layout){ .cluster_size = 4096, .free = free_map, .idle = idle_map, .pinned = pinned_map };
+	layout = (struct prep_defrag_layout){ .cluster_size = 4096, .free = free_map, .idle = idle_map, .pinned = pinned_map };
 	/* a power of two is not needed for the arithmetic */
 	layout.block_size = per_block * 4096;
 	layout.start = layout.block_size * check_random(3) + shift + (ends ? 4096 * check_random(per_block) : 0);
@@ -189,11 +189,11 @@ static void pieces_cover_all_and_are_alike(void)
 	for (unsigned n = 0; n < 100; n++) {
 		make_layout(check_random(8) * 512, true);
 		for (uint64_t lcn = 0, end; lcn < layout.clusters; lcn = end) {
-			end = prep_layout_piece(&layout, lcn);
+			end = prep_defrag_layout_piece(&layout, lcn);
 			CHECK(end > lcn && end <= layout.clusters);
 			for (uint64_t i = lcn; i < end; i++) {
-				CHECK_EQ(prep_layout_first(&layout, i), first_of(lcn));
-				CHECK_EQ(prep_layout_last(&layout, i), last_of(lcn));
+				CHECK_EQ(prep_defrag_layout_first(&layout, i), first_of(lcn));
+				CHECK_EQ(prep_defrag_layout_last(&layout, i), last_of(lcn));
 				CHECK_EQ(prep_bit_get(free_map, i), prep_bit_get(free_map, lcn));
 				CHECK_EQ(prep_bit_get(idle_map, i), prep_bit_get(idle_map, lcn));
 			}
@@ -208,7 +208,7 @@ static void blocks_in_use_are_those_that_something_touches(void)
 	check_seed = 5;
 	for (unsigned i = 0; i < 100; i++) {
 		make_layout(check_random(8) * 512, true);
-		CHECK_DONE(prep_layout_in_use(&layout, &n, &err));
+		CHECK_DONE(prep_defrag_layout_in_use(&layout, &n, &err));
 		CHECK_EQ(n, (uint64_t)__builtin_popcountll(in_use()));
 	}
 }
@@ -275,7 +275,7 @@ static void a_close_fit_is_preferred(void)
 	uint64_t lcn, len;
 
 	memset(all, 0xFF, sizeof all);
-	layout = (struct prep_layout){
+	layout = (struct prep_defrag_layout){
 		.cluster_size = 4096, .clusters = 600, .block_size = 1 << 20, .blocks = 3, .free = free_map,
 		.idle = idle_map, .pinned = pinned_map,
 	};
