@@ -367,9 +367,17 @@ static int fetch(struct opts *o, struct work *w, struct prep_err *err)
 	return prep_fetch_run(w->fetch, &how, &w->supply, &w->how, &w->fetched, &o->cmd.progress, err);
 }
 
-static int run(struct opts *o, struct prep_err *err)
+static int confine(struct opts *o, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = true };
+
+	if (!o->cmd.dry_run)
+		prep_sandbox_output(&may, o->cmd.output);
+	return trim_confine(&o->cmd, &o->trim, &may, err);
+}
+
+static int run(struct opts *o, struct prep_err *err)
+{
 	struct work w = { .fetch = NULL };
 	uint32_t ranges = 0;
 	uint64_t bytes = 0;
@@ -377,9 +385,7 @@ static int run(struct opts *o, struct prep_err *err)
 
 	if (o->http.background)
 		step_back();
-	if (!o->cmd.dry_run)
-		prep_sandbox_output(&may, o->cmd.output);
-	if (list_seeds(o, err) == 0 && trim_confine(&o->cmd, &o->trim, &may, err) == 0 &&
+	if (list_seeds(o, err) == 0 && confine(o, err) == 0 &&
 	    (o->password_file == NULL || prep_passphrase_read(o->password_file, false, &w.password, err) == 0)) {
 		o->http.password = w.password != NULL ? w.password->text : NULL;
 		if (prep_fetch_open(o->url, &o->http, &o->trim.access, o->cmd.dry_run ? NULL : o->cmd.output, &w.fetch,

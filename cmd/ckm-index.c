@@ -439,19 +439,23 @@ static int make_local(struct opts *o, struct prep_err *err)
 	return r;
 }
 
-static int run(struct opts *o, struct prep_err *err)
+static int confine(struct opts *o, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = false };
 
 	if (o->cmd.output != NULL && !o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
-	for (int i = 0; i < o->operands; i++) {
-		if (o->compare && i > 0 && trim_add_seed(&o->trim, o->operand[i], false, err) < 0)
+	for (int i = 0; i < o->operands && !o->compare; i++)
+		cmd_may_recover(&may, o->operand[i]);
+	return trim_confine(&o->cmd, &o->trim, &may, err);
+}
+
+static int run(struct opts *o, struct prep_err *err)
+{
+	for (int i = 1; i < o->operands && o->compare; i++)
+		if (trim_add_seed(&o->trim, o->operand[i], false, err) < 0)
 			return -1;
-		if (!o->compare)
-			cmd_may_recover(&may, o->operand[i]);
-	}
-	if (trim_confine(&o->cmd, &o->trim, &may, err) < 0)
+	if (confine(o, err) < 0)
 		return -1;
 	if (o->list)
 		return list(o, err);

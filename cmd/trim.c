@@ -178,8 +178,10 @@ static int open_seed(struct cmd *cmd, struct trim *t, const struct trim_seed *se
 
 int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, struct prep_err *err)
 {
-	if ((t->keeps || t->seeds > 0 || t->client_settings != NULL) && find_cache(cmd, t, &t->cache_path, err) < 0)
+	if ((t->keeps || t->seeds > 0 || t->client_settings != NULL) && find_cache(cmd, t, &t->cache_path, err) < 0) {
+		prep_sandbox_clear(may);
 		return -1;
+	}
 	may->read_all = true;
 	prep_sandbox_write(may, t->cache_path);
 	for (size_t i = 0; i < t->seeds; i++)

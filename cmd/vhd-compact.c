@@ -288,10 +288,19 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 	fputc('\n', f);
 }
 
+/* Both are open. */
+static int confine(struct opts *o, const struct prep_output *out, struct prep_err *err)
+{
+	struct prep_sandbox may = { .network = false };
+
+	if (out != NULL)
+		prep_sandbox_output(&may, o->cmd.in_place ? o->image : o->cmd.output != NULL ? o->cmd.output : "-");
+	return cmd_confine(&o->cmd, &may, err);
+}
+
 static int run(struct opts *o, struct prep_err *err)
 {
 	struct input in = { .disk = NULL };
-	struct prep_sandbox may = { .network = false };
 	struct prep_output *out = NULL;
 	struct result res = { .file_size = 0 };
 	struct prep_export how;
@@ -303,9 +312,7 @@ static int run(struct opts *o, struct prep_err *err)
 		     : cmd_open_output(&o->cmd, o->cmd.output != NULL ? o->cmd.output : "-", o->cmd.force, o->image,
 				       &out, err)) < 0)
 		return -1;
-	if (out != NULL)
-		prep_sandbox_output(&may, o->cmd.in_place ? o->image : o->cmd.output != NULL ? o->cmd.output : "-");
-	if (open_input(o, out, &in, err) == 0 && cmd_confine(&o->cmd, &may, err) == 0 && plan(o, &in, &how, err) == 0) {
+	if (open_input(o, out, &in, err) == 0 && confine(o, out, err) == 0 && plan(o, &in, &how, err) == 0) {
 		res.disk_size = in.disk != NULL ? prep_export_size(in.disk, &how)
 						: prep_vhd_stream_footer(in.stream)->current_size;
 		r = o->cmd.dry_run ? dry_run(o, &in, &how, &res, err) : compact(o, &in, &how, out, &res, err);

@@ -263,6 +263,13 @@ static int confine_files(const struct prep_sandbox *s)
 	return r == 0 ? 1 : -1;
 }
 
+void prep_sandbox_clear(struct prep_sandbox *s)
+{
+	for (size_t i = 0; i < s->rules; i++)
+		free(s->rule[i].path);
+	s->rules = 0;
+}
+
 int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err)
 {
 	int files, r = 0;
@@ -277,8 +284,6 @@ int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err)
 			r = (files > 0 ? (int)PREP_SANDBOX_FILES : 0) |
 			    (confine_calls(s->network) ? (int)PREP_SANDBOX_CALLS : 0);
 	}
-	for (size_t i = 0; i < s->rules; i++)
-		free(s->rule[i].path);
-	s->rules = 0;
+	prep_sandbox_clear(s);
 	return r;
 }

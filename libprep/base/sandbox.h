@@ -64,4 +64,7 @@ unsigned prep_sandbox_begin(void);
  */
 int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err);
 
+/* Free the rules, where it does not come to that. */
+void prep_sandbox_clear(struct prep_sandbox *s);
+
 #endif

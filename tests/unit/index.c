@@ -18,7 +18,7 @@
 static struct prep_frame frame[FRAMES + PATCHES];
 static struct prep_patch patch[PATCHES];
 static struct prep_chunk reference[REFERENCES];
-static uint32_t patch_chunk[2 * 10], patch_reference[2 * 20];
+static uint32_t patch_chunk[2 * 10], patch_reference[20 + REFERENCES + 1]; /* the last for a test of too many */
 static struct prep_chunk chunk[CHUNKS];
 static struct prep_stream stream[STREAMS];
 static uint32_t ref[2 * CHUNKS];
