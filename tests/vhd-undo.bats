@@ -35,22 +35,6 @@ mode() {
 	stat -c %a "$1"
 }
 
-# hold FILE: have QEMU open it for writing, in the background, as $pid; end it by release.
-hold() {
-	sleep 60 | qemu-io -f raw "$1" >/dev/null 3>&- &
-	pid=$!
-	for _ in {1..100}; do
-		sleep 0.1
-		! find "/proc/$pid/fd" -lname "*/${1##*/}" 2>/dev/null | grep -q . || break
-	done
-	sleep 0.3
-}
-
-release() {
-	kill "$pid"
-	wait "$pid" || true
-}
-
 @test "create: a differencing disk over an unchanged, protected base" {
 	make_base
 	chmod 664 base.vhd
