@@ -322,12 +322,40 @@ int prep_disk_write(struct prep_disk *d, const void *buf, size_t len, uint64_t o
 	return len == 0 ? 0 : d->ops->write(d, buf, len, off, err);
 }
 
+/* The bytes of [off, off+len) that are not zero, in whole pages but at the ends; they lie in [*first, *last). */
+static uint64_t not_zero(const unsigned char *buf, size_t len, uint64_t off, uint64_t *first, uint64_t *last)
+{
+	uint64_t sum = 0;
+
+	*first = *last = off;
+	for (size_t at = 0, n; at < len; at += n) {
+		const size_t page = 4096 - (size_t)((off + at) % 4096);
+		bool zero;
+
+		n = prep_zero_run(buf + at, page < 4096 ? (size_t)prep_min(page, len - at) : len - at, 4096, &zero);
+		if (zero)
+			continue;
+		if (sum == 0)
+			*first = off + at;
+		*last = off + at + n;
+		sum += n;
+	}
+	return sum;
+}
+
 int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *changed,
 		   struct prep_err *err)
 {
 	const uint64_t end = off + len;
+	/*
+	 * A hole for each page is a journal entry, or a discard, for each: what lies between goes with
+	 * them. Where a differencing disk holds nothing itself, zeros would be something.
+	 */
+	const uint64_t between = d->differencing ? 0 : PREP_MIB;
+	uint64_t from = off, to = off; /* to be zeroed, once it is known where it ends */
 	unsigned char *buf;
 	struct prep_extent e;
+	int r = -1;
 
 	*changed = 0;
 	if (check_range(d, off, len, "a write", err) < 0)
@@ -336,41 +364,35 @@ int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *ch
 	buf = malloc((size_t)prep_min(len, PREP_MIB));
 	if (buf == NULL)
 		return len == 0 ? 0 : prep_fail_nomem(err);
-	while (off < end) {
-		uint64_t from = UINT64_MAX, to = 0;
+	for (; off < end; off += e.len) {
+		uint64_t first, last, n;
 
 		if (prep_disk_extent(d, off, end, &e, err) < 0)
-			goto fail;
-		if (e.kind != PREP_EXTENT_DATA) {
-			off += e.len;
+			goto out;
+		if (e.kind != PREP_EXTENT_DATA)
 			continue;
-		}
-		/* Steps end on whole MiB, so that the runs below begin on whole pages. */
+		/* Steps end on whole MiB, so that what is found begins on whole pages. */
 		e.len = prep_min(e.len, PREP_MIB - off % PREP_MIB);
 		if (prep_disk_read(d, buf, (size_t)e.len, off, err) < 0)
-			goto fail;
-		for (size_t at = 0, n; at < e.len; at += n) {
-			const size_t page = 4096 - (size_t)((off + at) % 4096);
-			bool zero;
-
-			n = page < 4096 ? prep_zero_run(buf + at, (size_t)prep_min(page, e.len - at), 4096, &zero)
-					: prep_zero_run(buf + at, (size_t)e.len - at, 4096, &zero);
-			if (zero)
-				continue;
-			from = prep_min(from, off + at);
-			to = off + at + n;
-			*changed += n;
+			goto out;
+		n = not_zero(buf, (size_t)e.len, off, &first, &last);
+		if (n == 0)
+			continue;
+		*changed += n;
+		if (from < to && first - to > between) {
+			if (d->ops->zero(d, from, to - from, err) < 0)
+				goto out;
+			from = to = first;
 		}
-		/* Zeros in between go with the rest: a hole for each page is a journal entry, or a discard, for each. */
-		if (from < to && d->ops->zero(d, from, to - from, err) < 0)
-			goto fail;
-		off += e.len;
+		from = from < to ? from : first;
+		to = last;
 	}
+	if (from < to && d->ops->zero(d, from, to - from, err) < 0)
+		goto out;
+	r = 0;
+out:
 	free(buf);
-	return 0;
-fail:
-	free(buf);
-	return -1;
+	return r;
 }
 
 int prep_disk_flush(struct prep_disk *d, struct prep_err *err)

@@ -39,29 +39,55 @@
 #define WITNESSES_MAX 4096u
 #define SECTOR 512u
 #define SECTORS (PREP_OVERLAY_PAGE / SECTOR)
+#define BUFFER 65536u
 
 enum { RECORD_PAGE = 0, RECORD_FILL = 1 };
 
-/* A digest that is fed while a file is written or read. */
+/* A digest that is fed while a file is written or read, in parts of at most BUFFER bytes. */
 struct stream {
 	struct prep_output *out; /* writing */
 	int fd;                  /* reading, from off on */
-	uint64_t off;
+	uint64_t off, size;
 	const char *name;
 	EVP_MD_CTX *sha;
+	uint8_t buf[BUFFER];     /* what is not written yet, or what the file holds at `at` */
+	uint64_t at;
+	size_t used;
 };
+
+/* Write what waits. */
+static int put_out(struct stream *s, struct prep_err *err)
+{
+	const size_t n = s->used;
+
+	s->used = 0;
+	if (EVP_DigestUpdate(s->sha, s->buf, n) != 1)
+		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", s->name);
+	return prep_output_write(s->out, s->buf, n, err);
+}
 
 static int put(struct stream *s, const void *buf, size_t len, struct prep_err *err)
 {
-	if (EVP_DigestUpdate(s->sha, buf, len) != 1)
-		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", s->name);
-	return prep_output_write(s->out, buf, len, err);
+	if (len > BUFFER - s->used && put_out(s, err) < 0)
+		return -1;
+	memcpy(s->buf + s->used, buf, len);
+	s->used += len;
+	return 0;
 }
 
 static int get(struct stream *s, void *buf, size_t len, struct prep_err *err)
 {
-	if (prep_file_pread(s->fd, buf, len, s->off, s->name, err) < 0)
-		return -1;
+	if (s->off < s->at || s->off + len > s->at + s->used) {
+		/* At least what is asked for: reading past the end fails, and says where. */
+		const size_t n = (size_t)prep_max(prep_min(BUFFER, s->size - prep_min(s->off, s->size)), len);
+
+		s->used = 0;
+		if (prep_file_pread(s->fd, s->buf, n, s->off, s->name, err) < 0)
+			return -1;
+		s->at = s->off;
+		s->used = n;
+	}
+	memcpy(buf, s->buf + (s->off - s->at), len);
 	s->off += len;
 	if (EVP_DigestUpdate(s->sha, buf, len) != 1)
 		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", s->name);
@@ -221,6 +247,8 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 			break;
 		r = put_record(&s, d, &c, err);
 	}
+	if (r == 0)
+		r = put_out(&s, err);
 	if (r == 0 && EVP_DigestFinal_ex(s.sha, digest, NULL) != 1)
 		r = prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", path);
 	if (r == 0)
@@ -334,17 +362,20 @@ static int read_journal(struct journal *j, struct prep_disk *d, struct witness *
 static int open_journal(struct journal *j, const char *path, struct prep_disk *d, struct prep_err *err)
 {
 	struct witness *w = calloc(WITNESSES_MAX, sizeof *w);
+	struct stat st;
 	int r;
 
 	j->s = (struct stream){ .fd = open(path, O_RDONLY | O_CLOEXEC), .name = path };
 	if (w == NULL)
 		r = prep_fail_nomem(err);
-	else if (j->s.fd < 0)
+	else if (j->s.fd < 0 || fstat(j->s.fd, &st) != 0)
 		r = prep_fail_errno(err, "%s: cannot read", path);
 	else
 		r = sha_start(&j->s.sha, err);
-	if (r == 0)
+	if (r == 0) {
+		j->s.size = (uint64_t)st.st_size;
 		r = read_journal(j, d, w, err);
+	}
 	free(w);
 	if (r == 0)
 		return prep_fail(err, PREP_EREFUSED,

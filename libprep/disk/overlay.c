@@ -362,25 +362,29 @@ int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, st
 	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, from, 0, off }, err);
 }
 
-/* Copy a part of the base to another; what is zero takes no room there. */
-static int settle(struct prep_disk *base, uint64_t to, uint64_t from, uint64_t len, unsigned char *buf,
-		  struct prep_err *err)
+/* Write to the base what has been read; what is zero takes no room there. */
+static int settle(struct prep_disk *base, const unsigned char *buf, size_t len, uint64_t off, struct prep_err *err)
 {
 	uint64_t ignored;
+	bool zero;
 
-	if (prep_disk_read(base, buf, (size_t)len, from, err) < 0)
-		return -1;
-	return prep_is_zero(buf, (size_t)len) ? prep_disk_zero(base, to, len, &ignored, err)
-					      : prep_disk_write(base, buf, (size_t)len, to, err);
+	for (size_t at = 0, n; at < len; at += n) {
+		n = prep_zero_run(buf + at, len - at, PAGE, &zero);
+		if ((zero ? prep_disk_zero(base, off + at, n, &ignored, err)
+			  : prep_disk_write(base, buf + at, n, off + at, err)) < 0)
+			return -1;
+	}
+	return 0;
 }
 
+/* Copies to places in a row are read one by one, and written at once. */
 int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *progress,
 			struct prep_err *err)
 {
 	struct overlay *o = overlay_of(overlay);
 	unsigned char *buf = malloc(PREP_MIB);
-	uint64_t total = 0, done = 0;
-	size_t kept = 0;
+	uint64_t total = 0, done = 0, to = 0;
+	size_t have = 0, kept = 0;
 	int r = -1;
 
 	if (buf == NULL)
@@ -391,15 +395,23 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 		const struct range *c = &o->range[i];
 
 		for (uint64_t off = c->off, n; c->source == o->base && off < c->end; off += n) {
-			n = prep_min(PREP_MIB, c->end - off);
-			if (settle(o->base, off, c->from + (off - c->off), n, buf, err) < 0)
+			if (have > 0 && (have == PREP_MIB || to + have != off)) {
+				if (settle(o->base, buf, have, to, err) < 0)
+					goto out;
+				have = 0;
+			}
+			if (have == 0)
+				to = off;
+			n = prep_min(PREP_MIB - have, c->end - off);
+			if (prep_disk_read(o->base, buf + have, (size_t)n, c->from + (off - c->off), err) < 0)
 				goto out;
+			have += n;
 			done += n;
 			if (prep_progress(progress, "moving", done, total, err) < 0)
 				goto out;
 		}
 	}
-	if (total > 0 && prep_disk_flush(o->base, err) < 0)
+	if (have > 0 && (settle(o->base, buf, have, to, err) < 0 || prep_disk_flush(o->base, err) < 0))
 		goto out;
 	for (size_t i = 0; i < o->ranges; i++)
 		if (o->range[i].source != o->base)
