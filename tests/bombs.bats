@@ -16,13 +16,17 @@ setup() {
 	bombs=$BATS_FILE_TMPDIR/bombs
 }
 
+limited() {
+	limit_memory 655360
+	ulimit -t $((10 * slower))
+	exec timeout $((60 * slower)) "$@"
+}
+
 # [told=LINES] bounded STATUS COMMAND...: in 10 s of the processor, and 640 MiB of addresses, threads' stacks included
 bounded() {
 	local want=$1 told=${told:-1}
 	shift
-	# shellcheck disable=SC2016 # the arguments are the inner shell's
-	run --separate-stderr bash -c 'case $1 in *san) ;; *) ulimit -v 655360 ;; esac; shift; ulimit -t 10; exec timeout 60 "$@"' \
-		bash "$build" "$@"
+	run --separate-stderr limited "$@"
 	[ "$status" -eq "$want" ] || { echo "$*: status $status: $stderr"; return 1; }
 	[ "$want" -eq 0 ] || [ "${#stderr_lines[@]}" -eq "$told" ] || { echo "$*: $stderr"; return 1; }
 	[ ! -e out ]
@@ -57,7 +61,7 @@ bounded() {
 	bounded 0 ckm-verify -q "$bombs/exabyte.ckm"
 	bounded 0 ckm-unpack -n "$bombs/exabyte.ckm"
 	for format in raw fixed dynamic; do
-		run --separate-stderr timeout 60 ckm-unpack -q --to "$format" -o out "$bombs/exabyte.ckm"
+		run --separate-stderr timeout $((60 * slower)) ckm-unpack -q --to "$format" -o out "$bombs/exabyte.ckm"
 		[ "$status" -eq 1 ] || [ "$status" -eq 3 ]
 		[ "${#stderr_lines[@]}" -eq 1 ]
 		[ ! -e out ]

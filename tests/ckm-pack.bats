@@ -237,21 +237,21 @@ every_way() {
 	truncate -s 2T big.raw || skip "no files of 2 TiB here"
 	printf 'here' | dd of=big.raw bs=1 seek=1099511627776 conv=notrunc status=none
 	printf 'end' | dd of=big.raw bs=1 seek=2199023255549 conv=notrunc status=none
-	timeout 20 ckm-pack -q -o big.ckm big.raw
+	timeout $((20 * slower)) ckm-pack -q -o big.ckm big.raw
 	[ "$(stat -c %s big.ckm)" -lt 4096 ]
-	timeout 20 ckm-verify big.ckm
-	timeout 20 ckm-unpack -q -o back.raw big.ckm
+	timeout $((20 * slower)) ckm-verify big.ckm
+	timeout $((20 * slower)) ckm-unpack -q -o back.raw big.ckm
 	[ "$(stat -c %s back.raw)" -eq "$(stat -c %s big.raw)" ]
 	[ "$(du -k back.raw | cut -f1)" -lt 1024 ]
 	[ "$(dd if=back.raw bs=1 skip=1099511627776 count=4 status=none)" = here ]
 	[ "$(dd if=back.raw bs=1 skip=2199023255549 count=3 status=none)" = end ]
 	# as large as a dynamic VHD can be
 	truncate -s 2040G big.raw
-	timeout 20 ckm-pack -q -f -o big.ckm big.raw
-	timeout 20 ckm-unpack -q --to dynamic -o back.vhd big.ckm
+	timeout $((20 * slower)) ckm-pack -q -f -o big.ckm big.raw
+	timeout $((20 * slower)) ckm-unpack -q --to dynamic -o back.vhd big.ckm
 	[ "$(guest_size back.vhd)" -eq $((2040 << 30)) ]
-	timeout 20 ckm-pack -q -f -o big.ckm back.vhd
-	timeout 20 ckm-unpack -q --to raw -o again.raw big.ckm
+	timeout $((20 * slower)) ckm-pack -q -f -o big.ckm back.vhd
+	timeout $((20 * slower)) ckm-unpack -q --to raw -o again.raw big.ckm
 	[ "$(dd if=again.raw bs=1 skip=1099511627776 count=4 status=none)" = here ]
 }
 

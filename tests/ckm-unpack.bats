@@ -226,7 +226,7 @@ field() {
 	ln -s / f/root
 	ln -s ../f f/loop
 	mkfifo f/pipe
-	run -0 timeout 60 ckm-unpack --json -n --no-cache --seed f s/v2.ckm
+	run -0 timeout $((60 * slower)) ckm-unpack --json -n --no-cache --seed f s/v2.ckm
 	[ "$(field found_bytes)" -gt 0 ]
 }
 

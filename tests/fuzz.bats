@@ -11,12 +11,8 @@ replay() {
 	cd "$top" || return 1
 	inputs=$(find "testdata/fuzz/$1" -type f | wc -l)
 	[ "$inputs" -gt 0 ]
-	# A sanitizer's own memory is beyond any limit.
-	case $build in
-	*san) ;;
-	*) ulimit -v 1048576 ;;
-	esac
-	run timeout 120 "$build/tests/fuzz/$1" "testdata/fuzz/$1"
+	limit_memory 1048576
+	run timeout $((120 * slower)) "$build/tests/fuzz/$1" "testdata/fuzz/$1"
 	[ "$status" -eq 0 ]
 	[ "${lines[-1]}" = "$inputs inputs replayed" ]
 }

@@ -25,7 +25,28 @@ skip_without() {
 	local tool
 	for tool; do
 		command -v "$tool" >/dev/null || skip "$tool is not installed"
+		[ "$tool" != strace ] || skip_under_valgrind 'strace sees its calls'
 	done
+}
+
+# Whether the commands run under valgrind: VALGRIND=1 tests/run.
+under_valgrind() {
+	[ -n "${PREP_MEMCHECK-}" ]
+}
+
+# Skip the test there, for this reason.
+skip_under_valgrind() {
+	! under_valgrind || skip "under valgrind: $1"
+}
+
+# How many times as long a command may take that takes too long when it hangs.
+slower=1
+! under_valgrind || slower=30
+
+# limit_memory KIB: as ulimit -v. What sanitizers and valgrind take for themselves is beyond any limit.
+limit_memory() {
+	case $build in *san) return ;; esac
+	under_valgrind || ulimit -v "$1"
 }
 
 # Where images are kept for the whole run: tests/run names a folder for all files, bats alone has one for each.

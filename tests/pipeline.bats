@@ -501,6 +501,7 @@ only() {
 
 @test "memory does not grow with the disk" {
 	case $build in *-san) skip 'sanitizers take memory of their own' ;; esac
+	skip_under_valgrind 'it takes memory of its own'
 	# the virtual size of the process: more than it can ever touch
 	for size in 1 64; do
 		rm -f x.raw

@@ -379,6 +379,7 @@ list_place() {
 }
 
 @test "a file of 20,000 pieces and more, in time that grows as it does" {
+	skip_under_valgrind 'about time'
 	for n in 20000 40000; do
 		printf '%s\n' "fragment /pieces $n noise 1" 'gen /a noise 20000000 2' 'logfile clean' | volume x.raw $((n / 50))M 4096
 		"$populate" --digest x.raw >want

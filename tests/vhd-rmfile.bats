@@ -448,7 +448,7 @@ small_volume() {
 	cp base.raw x.raw
 	start=$SECONDS
 	vhd-rmfile -q -i x.raw '/many/*'
-	[ $((SECONDS - start)) -lt 20 ]
+	[ $((SECONDS - start)) -lt $((20 * slower)) ]
 	[ "$(paths x.raw | grep -c '^/many/.')" -eq 0 ]
 	sound_ntfs x.raw
 	vhd-info --check x.raw >/dev/null

@@ -94,6 +94,13 @@ static void check_fail(const char *file, int line, const char *fmt, ...)
 		return;                                                        \
 	} while (0)
 
+/* What has no meaning under memcheck (VALGRIND=1 tests/run). */
+#define CHECK_SKIP_UNDER_VALGRIND(why)                                         \
+	do {                                                                   \
+		if (getenv("PREP_MEMCHECK") != NULL)                           \
+			CHECK_SKIP("under valgrind: " why);                    \
+	} while (0)
+
 __attribute__((unused))
 static void check_run(const char *name, void (*test)(void))
 {

@@ -444,7 +444,10 @@ static void test_probe(void)
 		struct prep_err err = PREP_ERR_INIT;
 		enum prep_fs_kind got;
 
-		check(prep_fs_probe(&d, &got, &err) == 0 && got == PREP_FS_UNKNOWN, "taken for %s", prep_fs_kind_name(got));
+		if (prep_fs_probe(&d, &got, &err) < 0)
+			check(false, "%s", err.msg);
+		else
+			check(got == PREP_FS_UNKNOWN, "taken for %s", prep_fs_kind_name(got));
 	}
 	end();
 
