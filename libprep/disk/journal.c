@@ -18,30 +18,40 @@
 
 /*
  * The file, all integers little-endian:
- *   header   "prepjrn2", u64 disk size, u64 records, u64 witnesses
+ *   header   "prepjrn3", u64 disk size, u64 witnesses
  *   witness  u64 offset, u64 length each: bytes that no record touches
  *   digest   SHA-256 of the witnesses' bytes
- *   records  u64 offset, u64 length, u32 kind, u32 fill byte; pages are followed by
- *            u32[8] CRC-32 of their sectors before the change, and their new bytes
+ *   records  u64 offset, u64 length, u32 kind, u32 fill byte; data are followed by
+ *            u32 CRC-32 of each of their sectors before the change, and their new bytes;
+ *            the last is of kind "end"
  *   digest   SHA-256 of everything before
  * It never leaves the machine and is read by the version that wrote it.
  *
  * The witnesses, and the sectors that must be as they were or as they are to
  * be, tell the image from any other, and from another version of itself.
  */
-#define MAGIC "prepjrn2"
+#define MAGIC "prepjrn3"
 #define JOURNAL_SUFFIX ".prep-journal"
-#define HEADER_SIZE 32
+#define HEADER_SIZE 24
 #define RECORD_SIZE 24
 #define DIGEST_SIZE 32
 #define SAMPLES 64          /* pages all over the disk, besides what the overlay guards */
 #define SAMPLE_SIZE 4096u
 #define WITNESSES_MAX 4096u
 #define SECTOR 512u
-#define SECTORS (PREP_OVERLAY_PAGE / SECTOR)
-#define BUFFER 65536u
+#define DATA_MAX (64u * 1024) /* pages in a row are one record */
+#define SECTORS (DATA_MAX / SECTOR)
+#define BUFFER (64u * 1024)
 
-enum { RECORD_PAGE = 0, RECORD_FILL = 1 };
+enum { RECORD_DATA = 0, RECORD_FILL = 1, RECORD_END = 2 };
+
+struct record {
+	uint64_t off, len;
+	uint32_t kind;
+	uint8_t byte;             /* of a fill */
+	uint32_t was[SECTORS];    /* else CRC-32 of the sectors before the change, */
+	uint8_t data[DATA_MAX];   /* and the new bytes */
+};
 
 /* A digest that is fed while a file is written or read, in parts of at most BUFFER bytes. */
 struct stream {
@@ -169,59 +179,91 @@ static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, siz
 	return r < 0 ? -1 : 0;
 }
 
-/* CRC-32 of each sector of a page; the last page of a disk may be short. */
-static void sector_sums(const uint8_t *page, uint64_t len, uint32_t sum[SECTORS])
+/* What d holds where r's data go, and CRC-32 of each sector of it; the last of a disk may be short. */
+static int read_now(struct prep_disk *d, const struct record *r, uint8_t now[DATA_MAX], uint32_t sum[SECTORS],
+		    struct prep_err *err)
 {
-	for (uint32_t i = 0; i < SECTORS; i++)
-		sum[i] = i * SECTOR < len ? (uint32_t)crc32(0, page + i * SECTOR,
-							    (uInt)prep_min(SECTOR, len - i * SECTOR)) : 0;
+	if (prep_disk_read(d, now, (size_t)r->len, r->off, err) < 0)
+		return -1;
+	for (uint32_t i = 0; i * SECTOR < r->len; i++)
+		sum[i] = (uint32_t)crc32(0, now + i * SECTOR, (uInt)prep_min(SECTOR, r->len - i * SECTOR));
+	return 0;
 }
 
-static int put_record(struct stream *s, struct prep_disk *d, const struct prep_overlay_change *c,
-		      struct prep_err *err)
-{
-	uint8_t head[RECORD_SIZE], sums[4 * SECTORS], page[PREP_OVERLAY_PAGE];
-	uint32_t sum[SECTORS];
+/* The changes of an overlay, one after the other. */
+struct changes {
+	struct prep_disk *overlay;
+	struct prep_overlay_change next;
+	int more; /* 1: next is one, 0: there are no more, -1: reading failed */
+};
 
-	put_le64(head, c->off);
-	put_le64(head + 8, c->len);
-	put_le32(head + 16, c->fill ? RECORD_FILL : RECORD_PAGE);
-	put_le32(head + 20, c->fill ? c->byte : 0);
+static void next_change(struct changes *c, uint64_t off, struct prep_err *err)
+{
+	c->more = prep_overlay_change(c->overlay, off, &c->next, err);
+}
+
+/* The next change or pages in a row as a record, what was there before from d. "end" after the last. */
+static int next_record(struct changes *c, struct prep_disk *d, struct record *r, struct prep_err *err)
+{
+	const struct prep_overlay_change *next = &c->next;
+	uint8_t now[DATA_MAX];
+
+	r->off = r->len = r->byte = 0;
+	r->kind = RECORD_END;
+	if (c->more <= 0)
+		return c->more;
+	r->off = next->off;
+	r->kind = next->fill ? RECORD_FILL : RECORD_DATA;
+	do {
+		if (next->fill)
+			r->byte = next->byte;
+		else
+			memcpy(r->data + r->len, next->page, (size_t)next->len);
+		r->len += next->len;
+		next_change(c, next->off + next->len, err);
+	} while (r->kind == RECORD_DATA && c->more > 0 && !next->fill && next->off == r->off + r->len &&
+		 r->len + next->len <= DATA_MAX);
+	if (c->more < 0 || r->kind == RECORD_FILL)
+		return c->more < 0 ? -1 : 0;
+	return read_now(d, r, now, r->was, err);
+}
+
+static int put_record(struct stream *s, const struct record *r, struct prep_err *err)
+{
+	uint8_t head[RECORD_SIZE], sums[4 * SECTORS];
+	const uint32_t sectors = (uint32_t)((r->len + SECTOR - 1) / SECTOR);
+
+	put_le64(head, r->off);
+	put_le64(head + 8, r->len);
+	put_le32(head + 16, r->kind);
+	put_le32(head + 20, r->byte);
 	if (put(s, head, sizeof head, err) < 0)
 		return -1;
-	if (c->fill)
+	if (r->kind != RECORD_DATA)
 		return 0;
-	if (prep_disk_read(d, page, (size_t)c->len, c->off, err) < 0)
-		return -1;
-	sector_sums(page, c->len, sum);
-	for (uint32_t i = 0; i < SECTORS; i++)
-		put_le32(sums + 4 * i, sum[i]);
-	return put(s, sums, sizeof sums, err) < 0 ? -1 : put(s, c->page, (size_t)c->len, err);
+	for (uint32_t i = 0; i < sectors; i++)
+		put_le32(sums + 4 * i, r->was[i]);
+	return put(s, sums, 4 * sectors, err) < 0 ? -1 : put(s, r->data, (size_t)r->len, err);
 }
 
 /* Write the journal of all changes of overlay, complete and synced, under its name. */
 static int write_journal(struct prep_disk *overlay, const char *path, mode_t mode, struct prep_err *err)
 {
 	struct stream s = { .name = path };
-	struct prep_overlay_change c;
+	struct changes changes = { .overlay = overlay };
 	struct prep_disk *d = prep_overlay_base(overlay);
-	uint64_t records = 0, off;
 	uint8_t head[HEADER_SIZE] = MAGIC, digest[DIGEST_SIZE], at[16];
 	struct witness *w = NULL;
+	struct record record;
 	size_t n;
 	int r;
 
-	for (off = 0; (r = prep_overlay_change(overlay, off, &c, err)) > 0; off = c.off + c.len)
-		records++;
-	if (r < 0)
-		return -1;
 	if (choose_witnesses(overlay, &w, &n, err) < 0 || digest_witnesses(d, w, n, digest, err) < 0) {
 		free(w);
 		return -1;
 	}
 	put_le64(head + 8, overlay->size);
-	put_le64(head + 16, records);
-	put_le64(head + 24, n);
+	put_le64(head + 16, n);
 
 	r = sha_start(&s.sha, err);
 	if (r == 0)
@@ -231,7 +273,8 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 		r = prep_fail_errno(err, "%s: cannot set its mode", path);
 	/* Twice: what is journalled is written to the image as well, perhaps to new blocks. */
 	if (r == 0)
-		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) + records * RECORD_SIZE, err);
+		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) +
+						   prep_overlay_ranges(overlay) * RECORD_SIZE, err);
 	if (r == 0)
 		r = put(&s, head, sizeof head, err);
 	for (size_t i = 0; r == 0 && i < n; i++) {
@@ -241,12 +284,13 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 	}
 	if (r == 0)
 		r = put(&s, digest, sizeof digest, err);
-	for (off = 0; r == 0; off = c.off + c.len) {
-		r = prep_overlay_change(overlay, off, &c, err);
-		if (r <= 0)
-			break;
-		r = put_record(&s, d, &c, err);
-	}
+	next_change(&changes, 0, err);
+	do {
+		if (r == 0)
+			r = next_record(&changes, d, &record, err);
+		if (r == 0)
+			r = put_record(&s, &record, err);
+	} while (r == 0 && record.kind != RECORD_END);
 	if (r == 0)
 		r = put_out(&s, err);
 	if (r == 0 && EVP_DigestFinal_ex(s.sha, digest, NULL) != 1)
@@ -261,61 +305,55 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 	return r;
 }
 
-/* A record as it is read. */
-struct record {
-	struct prep_overlay_change c;
-	uint32_t was[SECTORS]; /* of a page */
-};
-
-/* The next record: its header checked against the disk, the bytes of a page read. */
-static int get_record(struct stream *s, uint64_t disk_size, struct record *ret, struct prep_err *err)
+/* The next record, checked against the disk. */
+static int get_record(struct stream *s, uint64_t disk_size, struct record *r, struct prep_err *err)
 {
-	struct prep_overlay_change *c = &ret->c;
 	uint8_t head[RECORD_SIZE], sums[4 * SECTORS];
+	uint32_t sectors;
 
 	if (get(s, head, sizeof head, err) < 0)
 		return -1;
-	c->off = get_le64(head);
-	c->len = get_le64(head + 8);
-	c->fill = get_le32(head + 16) == RECORD_FILL;
-	c->byte = (uint8_t)get_le32(head + 20);
-	if (c->off > disk_size || c->len > disk_size - c->off || (!c->fill && c->len > sizeof c->page))
+	r->off = get_le64(head);
+	r->len = get_le64(head + 8);
+	r->kind = get_le32(head + 16);
+	r->byte = (uint8_t)get_le32(head + 20);
+	if (r->off > disk_size || r->len > disk_size - r->off || r->kind > RECORD_END ||
+	    (r->kind == RECORD_DATA && r->len > DATA_MAX))
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
-	if (c->fill)
+	if (r->kind != RECORD_DATA)
 		return 0;
-	if (get(s, sums, sizeof sums, err) < 0)
+	sectors = (uint32_t)((r->len + SECTOR - 1) / SECTOR);
+	if (get(s, sums, 4 * sectors, err) < 0)
 		return -1;
-	for (uint32_t i = 0; i < SECTORS; i++)
-		ret->was[i] = get_le32(sums + 4 * i);
-	return get(s, c->page, (size_t)c->len, err);
+	for (uint32_t i = 0; i < sectors; i++)
+		r->was[i] = get_le32(sums + 4 * i);
+	return get(s, r->data, (size_t)r->len, err);
 }
 
-/* Whether each sector of a page is as it was, or as it is to be: a crash may have torn the page. 1, 0, or -1. */
-static int page_fits(struct prep_disk *d, const struct record *r, struct prep_err *err)
+/* Whether each sector is as it was, or as it is to be: a crash may have torn the data. 1, 0, or -1. */
+static int data_fits(struct prep_disk *d, const struct record *r, struct prep_err *err)
 {
-	uint8_t now[PREP_OVERLAY_PAGE];
+	uint8_t now[DATA_MAX];
 	uint32_t sum[SECTORS];
 
-	if (prep_disk_read(d, now, (size_t)r->c.len, r->c.off, err) < 0)
+	if (read_now(d, r, now, sum, err) < 0)
 		return -1;
-	sector_sums(now, r->c.len, sum);
-	for (uint32_t i = 0; i * SECTOR < r->c.len; i++)
-		if (sum[i] != r->was[i] && memcmp(now + i * SECTOR, r->c.page + i * SECTOR,
-						  (size_t)prep_min(SECTOR, r->c.len - i * SECTOR)) != 0)
+	for (uint32_t i = 0; i * SECTOR < r->len; i++)
+		if (sum[i] != r->was[i] && memcmp(now + i * SECTOR, r->data + i * SECTOR,
+						  (size_t)prep_min(SECTOR, r->len - i * SECTOR)) != 0)
 			return 0;
 	return 1;
 }
 
 struct journal {
 	struct stream s;
-	uint64_t records;
 	uint64_t first; /* where the records begin */
 };
 
 /* Read the journal through, and check it against itself: 1 when it is for disk d, 0 when not, or -1. */
 static int read_journal(struct journal *j, struct prep_disk *d, struct witness *w, struct prep_err *err)
 {
-	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], at[16];
+	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], end[DIGEST_SIZE], at[16];
 	const char *path = j->s.name;
 	struct record record;
 	uint64_t n;
@@ -323,8 +361,7 @@ static int read_journal(struct journal *j, struct prep_disk *d, struct witness *
 
 	if (get(&j->s, head, sizeof head, err) < 0)
 		return -1;
-	n = get_le64(head + 24);
-	j->records = get_le64(head + 16);
+	n = get_le64(head + 16);
 	if (memcmp(head, MAGIC, 8) != 0 || n > WITNESSES_MAX)
 		return prep_fail(err, PREP_EDAMAGED, "%s: not a journal of this version", path);
 	if (get_le64(head + 8) != d->size)
@@ -339,19 +376,19 @@ static int read_journal(struct journal *j, struct prep_disk *d, struct witness *
 	if (get(&j->s, want, sizeof want, err) < 0)
 		return -1;
 	j->first = j->s.off;
-	for (uint64_t i = 0; i < j->records; i++) {
+	do {
 		if (get_record(&j->s, d->size, &record, err) < 0)
 			return -1;
-		if (fits > 0 && !record.c.fill)
-			fits = page_fits(d, &record, err);
+		if (fits > 0 && record.kind == RECORD_DATA)
+			fits = data_fits(d, &record, err);
 		if (fits < 0)
 			return -1;
-	}
+	} while (record.kind != RECORD_END);
 	if (EVP_DigestFinal_ex(j->s.sha, digest, NULL) != 1)
 		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", path);
-	if (prep_file_pread(j->s.fd, head, DIGEST_SIZE, j->s.off, path, err) < 0)
+	if (prep_file_pread(j->s.fd, end, DIGEST_SIZE, j->s.off, path, err) < 0)
 		return -1;
-	if (memcmp(head, digest, DIGEST_SIZE) != 0)
+	if (memcmp(end, digest, DIGEST_SIZE) != 0)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", path);
 	if (digest_witnesses(d, w, n, digest, err) < 0)
 		return -1;
@@ -391,24 +428,23 @@ static void close_journal(struct journal *j)
 	EVP_MD_CTX_free(j->s.sha);
 }
 
-static int apply_fill(struct prep_disk *d, const struct prep_overlay_change *c, uint64_t *zeroed,
-		      struct prep_err *err)
+static int apply_fill(struct prep_disk *d, const struct record *r, uint64_t *zeroed, struct prep_err *err)
 {
 	unsigned char same[64 * 1024], now[64 * 1024];
 	uint64_t changed, at = 0;
 
-	if (c->byte == 0) {
-		if (prep_disk_zero(d, c->off, c->len, &changed, err) < 0)
+	if (r->byte == 0) {
+		if (prep_disk_zero(d, r->off, r->len, &changed, err) < 0)
 			return -1;
 		*zeroed += changed;
 		return 0;
 	}
-	memset(same, c->byte, sizeof same);
-	while (at < c->len) {
-		const size_t n = (size_t)prep_min(c->len - at, sizeof same);
+	memset(same, r->byte, sizeof same);
+	while (at < r->len) {
+		const size_t n = (size_t)prep_min(r->len - at, sizeof same);
 
-		if (prep_disk_read(d, now, n, c->off + at, err) < 0 ||
-		    (memcmp(now, same, n) != 0 && prep_disk_write(d, same, n, c->off + at, err) < 0))
+		if (prep_disk_read(d, now, n, r->off + at, err) < 0 ||
+		    (memcmp(now, same, n) != 0 && prep_disk_write(d, same, n, r->off + at, err) < 0))
 			return -1;
 		at += n;
 	}
@@ -419,18 +455,19 @@ static int apply_fill(struct prep_disk *d, const struct prep_overlay_change *c, 
 static int apply_journal(struct journal *j, struct prep_disk *d, uint64_t *zeroed,
 			 const struct prep_progress *progress, struct prep_err *err)
 {
-	struct record record;
-	const struct prep_overlay_change *c = &record.c;
+	struct record r;
 
 	j->s.off = j->first;
 	*zeroed = 0;
-	for (uint64_t i = 0; i < j->records; i++) {
-		if (get_record(&j->s, d->size, &record, err) < 0)
+	for (;;) {
+		if (get_record(&j->s, d->size, &r, err) < 0)
 			return -1;
-		if (c->fill ? apply_fill(d, c, zeroed, err) < 0
-			   : prep_disk_write(d, c->page, (size_t)c->len, c->off, err) < 0)
+		if (r.kind == RECORD_END)
+			break;
+		if (r.kind == RECORD_FILL ? apply_fill(d, &r, zeroed, err) < 0
+					  : prep_disk_write(d, r.data, (size_t)r.len, r.off, err) < 0)
 			return -1;
-		if (prep_progress(progress, "writing", c->off + c->len, d->size, err) < 0)
+		if (prep_progress(progress, "writing", r.off + r.len, d->size, err) < 0)
 			return -1;
 	}
 	if (prep_disk_flush(d, err) < 0)

@@ -572,6 +572,11 @@ uint64_t prep_overlay_page_bytes(const struct prep_disk *overlay)
 	return n;
 }
 
+size_t prep_overlay_ranges(const struct prep_disk *overlay)
+{
+	return overlay_of(overlay)->ranges;
+}
+
 struct prep_disk *prep_overlay_base(const struct prep_disk *overlay)
 {
 	return overlay_of(overlay)->base;

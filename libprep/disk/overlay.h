@@ -74,8 +74,9 @@ const struct prep_overlay_guard *prep_overlay_guards(const struct prep_disk *ove
 int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_overlay_change *ret,
 			struct prep_err *err);
 
-/* Bytes of changes that are pages, and the disk underneath. */
+/* Bytes of changes that are pages, how many ranges are filled or copied, and the disk underneath. */
 uint64_t prep_overlay_page_bytes(const struct prep_disk *overlay);
+size_t prep_overlay_ranges(const struct prep_disk *overlay);
 struct prep_disk *prep_overlay_base(const struct prep_disk *overlay);
 
 #endif

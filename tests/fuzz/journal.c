@@ -22,7 +22,7 @@
 #include "libprep/disk/journal.h"
 
 #define DISK_SIZE (64u << 10)
-#define HEADER 32
+#define HEADER 24
 #define WITNESS 16
 #define RECORD 24
 
@@ -55,23 +55,26 @@ static void fix_witnesses(uint8_t *p, unsigned n)
 	free(all);
 }
 
-/* What the pages' sectors were. Returns where the records end. */
+/* What the sectors were, and the record that ends them; p has room for it. Returns where that ends. */
 static size_t fix_records(uint8_t *p, size_t len, size_t at, unsigned n)
 {
 	for (unsigned i = 0; i < n && at + RECORD <= len; i++) {
 		const uint64_t off = get_le64(p + at), l = get_le64(p + at + 8);
-		const bool fill = get_le32(p + at + 16) == 1;
+		const size_t sums = 4 * (size_t)((prep_min(l, DISK_SIZE) + 511) / 512);
+		const bool data = get_le32(p + at + 16) == 0;
 
 		at += RECORD;
-		if (fill)
+		if (!data)
 			continue;
-		if (off > DISK_SIZE || l > DISK_SIZE - off || l > 4096 || len - at < 32 || l > len - at - 32)
+		if (off > DISK_SIZE || l > DISK_SIZE - off || sums > len - at || l > len - at - sums)
 			break;
 		for (uint64_t s = 0; s * 512 < l; s++)
 			put_le32(p + at + 4 * s, (uint32_t)crc32(0, disk + off + s * 512, (unsigned)prep_min(512, l - s * 512)));
-		at += 32 + (size_t)l;
+		at += sums + (size_t)l;
 	}
-	return at;
+	memset(p + at, 0, RECORD);
+	put_le32(p + at + 16, 2);
+	return at + RECORD;
 }
 
 static void save(const char *path, const uint8_t *p, size_t len)
@@ -103,13 +106,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2 || size - 2 < (size_t)data[1] * WITNESS + 32)
 		return 0;
 	len = HEADER + size - 2;
-	p = malloc(len + 32);
+	p = malloc(len + RECORD + 32);
 	if (p == NULL)
 		abort();
-	memcpy(p, "prepjrn2", 8);
+	memcpy(p, "prepjrn3", 8);
 	put_le64(p + 8, DISK_SIZE);
-	put_le64(p + 16, data[0]);
-	put_le64(p + 24, data[1]);
+	put_le64(p + 16, data[1]);
 	memcpy(p + HEADER, data + 2, size - 2);
 	fix_witnesses(p + HEADER, data[1]);
 	end = fix_records(p, len, HEADER + (size_t)data[1] * WITNESS + 32, data[0]);

@@ -45,10 +45,14 @@ static void make_image(void)
 /* Stage the same changes over d, and make them in `new`. */
 static void stage(struct prep_disk *d, struct prep_disk **overlay)
 {
+	static unsigned char many[200000]; /* pages in a row, of several records */
 	unsigned char p[9000];
 
 	memcpy(new, old, SIZE);
 	CHECK_DONE(prep_overlay_open(d, check_dir(), overlay, &err));
+	check_noise(many, sizeof many);
+	CHECK_DONE(prep_disk_write(*overlay, many, sizeof many, 3000001, &err));
+	memcpy(new + 3000001, many, sizeof many);
 	check_noise(p, sizeof p);
 	CHECK_DONE(prep_disk_write(*overlay, p, sizeof p, 100000, &err));
 	memcpy(new + 100000, p, sizeof p);
@@ -146,6 +150,7 @@ static void may_be_applied_again(void)
 		/* part of the change is there already, as a crash may leave it: whole sectors, of torn pages too */
 		fd = open(image(), O_RDWR);
 		check_write(fd, new + 195 * 512, 8 * 512, 195 * 512);
+		check_write(fd, new + 5900 * 512, i * 100 * 512, 5900 * 512);
 		check_write(fd, new + 200001, i * 20000u, 200001);
 		close(fd);
 		fd = check_create("image.prep-journal");
