@@ -367,10 +367,51 @@ static int fetch(struct opts *o, struct work *w, struct prep_err *err)
 	return prep_fetch_run(w->fetch, &how, &w->supply, &w->how, &w->fetched, &o->cmd.progress, err);
 }
 
+/* The folder or file that a variable names, with or without its kind. */
+static void may_read_named(struct prep_sandbox *may, const char *variable)
+{
+	const char *path = getenv(variable);
+
+	if (path != NULL && strncmp(path, "FILE:", 5) == 0)
+		path += 5;
+	prep_sandbox_read(may, path);
+}
+
+/* What libcurl and the libraries below it look into for certificates, names and passwords. */
+static void may_log_in(const struct opts *o, struct prep_sandbox *may)
+{
+	const char *home = getenv("HOME");
+	char *path;
+
+	prep_sandbox_read(may, o->password_file);
+	prep_sandbox_read(may, o->http.cacert);
+	may_read_named(may, "SSL_CERT_FILE");
+	may_read_named(may, "SSL_CERT_DIR");
+	prep_sandbox_read(may, o->http.netrc_file);
+	if (o->http.netrc && home != NULL && asprintf(&path, "%s/.netrc", home) >= 0) {
+		prep_sandbox_read(may, path);
+		free(path);
+	}
+	/* Kerberos: its settings, and the tickets that there are. */
+	may_read_named(may, "KRB5_CONFIG");
+	may_read_named(may, "KRB5CCNAME");
+	if (asprintf(&path, "/tmp/krb5cc_%u", (unsigned)getuid()) >= 0) {
+		prep_sandbox_read(may, path);
+		free(path);
+	}
+}
+
 static int confine(struct opts *o, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = true };
+	char *local;
 
+	if (prep_http_local_path(o->url, &local, err) < 0)
+		return -1;
+	if (local != NULL)
+		cmd_may_read_package(&may, local);
+	free(local);
+	may_log_in(o, &may);
 	if (!o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
 	return trim_confine(&o->cmd, &o->trim, &may, err);

@@ -445,8 +445,12 @@ static int confine(struct opts *o, struct prep_err *err)
 
 	if (o->cmd.output != NULL && !o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
-	for (int i = 0; i < o->operands && !o->compare; i++)
-		cmd_may_recover(&may, o->operand[i]);
+	/* Of those that are compared all but the first are seeds. */
+	for (int i = 0; i < (o->compare ? 1 : o->operands); i++)
+		trim_may_open(&o->cmd, &may, o->operand[i]);
+	/* What is there is read again, and names what is to be indexed. */
+	prep_sandbox_read(&may, o->cmd.output);
+	may.read_all |= o->operands == 0;
 	return trim_confine(&o->cmd, &o->trim, &may, err);
 }
 

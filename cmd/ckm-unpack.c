@@ -214,6 +214,7 @@ static int run(struct opts *o, struct prep_err *err)
 
 	if (!o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
+	cmd_may_read_package(&may, o->package);
 	if (trim_confine(&o->cmd, &o->trim, &may, err) == 0 && open_output(o, &w, err) == 0 &&
 	    prep_ckm_open(o->package, &o->trim.access, &w.package, err) == 0 &&
 	    prep_supply_new(prep_ckm_index(w.package), &w.supply, err) == 0 &&

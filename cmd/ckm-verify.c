@@ -267,31 +267,13 @@ static void verify(struct opts *o, const char *path, struct prep_pool *pool, jso
 	prep_ckm_close(p);
 }
 
-/* A package, and the index beside it. */
-static void may_read(struct prep_sandbox *may, const char *path)
-{
-	char *index;
-
-	prep_sandbox_read(may, path);
-	if (asprintf(&index, "%s.index", path) >= 0) {
-		prep_sandbox_read(may, index);
-		free(index);
-	}
-}
-
-/* Without local data, which may be anywhere, what is named is all that is read. */
 static int confine(struct opts *o, struct prep_err *err)
 {
-	struct prep_sandbox may = { .read_all = false };
+	struct prep_sandbox may = { .network = false };
 
-	if (o->trim.seeds > 0 || o->trim.client_settings != NULL)
-		return trim_confine(&o->cmd, &o->trim, &may, err);
 	for (char **path = o->package; *path != NULL; path++)
-		may_read(&may, *path);
-	prep_sandbox_read(&may, o->trim.access.key_file);
-	prep_sandbox_read(&may, o->trim.access.verify_with);
-	prep_sandbox_read(&may, o->trim.access.passphrase_file);
-	return cmd_confine(&o->cmd, &may, err);
+		cmd_may_read_package(&may, *path);
+	return trim_confine(&o->cmd, &o->trim, &may, err);
 }
 
 /* Every package is looked at; the first that is wrong gives the status. */

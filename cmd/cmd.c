@@ -426,10 +426,38 @@ int cmd_confine(struct cmd *cmd, struct prep_sandbox *may, struct prep_err *err)
 	return prep_sandbox_enter(may, err) < 0 ? -1 : 0;
 }
 
-void cmd_may_recover(struct prep_sandbox *may, const char *path)
+static void may_open_one(struct prep_sandbox *may, const char *path)
 {
-	if (!cmd_is_stdin(path) && prep_journal_waits(path))
+	const bool others = prep_disk_names_others(path);
+	char *mark = prep_file_beside(path, PREP_UNDO_MARK_SUFFIX);
+
+	prep_sandbox_read(may, path);
+	prep_sandbox_read(may, mark);
+	free(mark);
+	may->read_all |= others;
+	if (others ? prep_journal_waits_near(path) : prep_journal_waits(path))
 		prep_sandbox_output(may, path);
+}
+
+void cmd_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *path)
+{
+	if (!cmd_is_stdin(path))
+		may_open_one(may, path);
+	for (size_t i = 0; i < cmd->parents.n; i++)
+		may_open_one(may, cmd->parents.path[i]);
+}
+
+void cmd_may_read_package(struct prep_sandbox *may, const char *path)
+{
+	char *index;
+
+	prep_sandbox_read(may, path);
+	if (asprintf(&index, "%s.index", path) < 0) {
+		may->lost = true;
+		return;
+	}
+	prep_sandbox_read(may, index);
+	free(index);
 }
 
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
@@ -454,6 +482,7 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, struct prep_err *err)
 {
 	const bool in_place = cmd->in_place && !cmd->dry_run;
+	const char *writes = in_place ? image : cmd->dry_run ? "-" : cmd->output != NULL ? cmd->output : "-";
 	struct prep_sandbox may = { .network = false };
 	const struct prep_vhd_info *vhd;
 	struct stat st;
@@ -468,13 +497,14 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 	if (!in_place && !cmd->dry_run &&
 	    cmd_open_output(cmd, cmd->output != NULL ? cmd->output : "-", cmd->force, image, &edit->out, err) < 0)
 		return -1;
-	if (cmd_open_image(cmd, image, in_place ? PREP_DISK_WRITE : 0, &edit->disk, err) < 0)
-		return -1;
 	/* The journal of a change in place, or the new file. */
-	if (in_place)
-		prep_sandbox_output(&may, image);
-	else if (edit->out != NULL)
-		prep_sandbox_output(&may, cmd->output != NULL ? cmd->output : "-");
+	prep_sandbox_output(&may, writes);
+	cmd_may_open(cmd, &may, image);
+	if (cmd_confine(cmd, &may, err) < 0 ||
+	    cmd_open_image(cmd, image, in_place ? PREP_DISK_WRITE : 0, &edit->disk, err) < 0)
+		return -1;
+	prep_sandbox_output(&may, writes);
+	may.read_all = false;
 	if (cmd_confine(cmd, &may, err) < 0)
 		return -1;
 	vhd = prep_vhd_disk_info(edit->disk);

@@ -155,12 +155,20 @@ void cmd_edit_close(struct cmd_edit *edit);
 
 /*
  * From here on the command has no rights but those that `may` gives (sandbox.h), and
- * what --tmpdir takes. Before the first thread.
+ * what --tmpdir takes. Before the first thread. Commands that open one image do it twice: before
+ * that, with what opening takes, and after, with what the work takes.
  */
 int cmd_confine(struct cmd *cmd, struct prep_sandbox *may, struct prep_err *err);
 
-/* An image is going to be opened: where a change of it that was cut off waits, that will be completed. */
-void cmd_may_recover(struct prep_sandbox *may, const char *path);
+/*
+ * The image `path` and those of --parent are going to be opened: what that takes. Where a change of it, or of a
+ * parent beside it, that was cut off waits, that will be completed. Reading is allowed everywhere where it takes
+ * files that only the image names.
+ */
+void cmd_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *path);
+
+/* As prep_sandbox_read, for a package and the index beside it. */
+void cmd_may_read_package(struct prep_sandbox *may, const char *path);
 
 /* Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. */
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,

@@ -176,16 +176,27 @@ static int open_seed(struct cmd *cmd, struct trim *t, const struct trim_seed *se
 	return supply != NULL ? prep_supply_add(supply, &s->catalog, err) : 0;
 }
 
+void trim_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *path)
+{
+	cmd_may_open(cmd, may, path);
+	cmd_may_read_package(may, path);
+	may->read_all |= prep_seed_names_others(path);
+}
+
 int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, struct prep_err *err)
 {
 	if ((t->keeps || t->seeds > 0 || t->client_settings != NULL) && find_cache(cmd, t, &t->cache_path, err) < 0) {
 		prep_sandbox_clear(may);
 		return -1;
 	}
-	may->read_all = true;
 	prep_sandbox_write(may, t->cache_path);
 	for (size_t i = 0; i < t->seeds; i++)
-		cmd_may_recover(may, t->seed[i].path);
+		trim_may_open(cmd, may, t->seed[i].path);
+	prep_sandbox_read(may, t->client_settings);
+	prep_sandbox_read(may, t->root);
+	prep_sandbox_read(may, t->access.key_file);
+	prep_sandbox_read(may, t->access.passphrase_file);
+	prep_sandbox_read(may, t->access.verify_with);
 	return cmd_confine(cmd, may, err);
 }
 

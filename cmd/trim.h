@@ -69,9 +69,12 @@ int trim_add_seed(struct trim *t, const char *path, bool optional, struct prep_e
 /* The folders of --client-settings below --root; none where there is none. Prints what is missing. */
 int trim_folders(struct cmd *cmd, const struct trim *t, struct prep_folder_list *ret, struct prep_err *err);
 
+/* As cmd_may_open for local data of any kind: a folder, an image, a package, or a local index, which names others. */
+void trim_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *path);
+
 /*
- * cmd_confine for reading any local data (indexes tell of more of it), and changing the
- * cache's folder, which is found and made here, and what `may` has.
+ * cmd_confine for the seeds, client settings and keys of t, the cache's folder, which is
+ * found and made here, and what `may` has.
  */
 int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, struct prep_err *err);
 

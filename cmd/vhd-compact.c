@@ -288,11 +288,13 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 	fputc('\n', f);
 }
 
-/* Both are open. */
-static int confine(struct opts *o, const struct prep_output *out, struct prep_err *err)
+/* Before the input is opened, and after. */
+static int confine(struct opts *o, const struct prep_output *out, bool opens, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = false };
 
+	if (opens)
+		cmd_may_open(&o->cmd, &may, o->image);
 	if (out != NULL)
 		prep_sandbox_output(&may, o->cmd.in_place ? o->image : o->cmd.output != NULL ? o->cmd.output : "-");
 	return cmd_confine(&o->cmd, &may, err);
@@ -312,7 +314,8 @@ static int run(struct opts *o, struct prep_err *err)
 		     : cmd_open_output(&o->cmd, o->cmd.output != NULL ? o->cmd.output : "-", o->cmd.force, o->image,
 				       &out, err)) < 0)
 		return -1;
-	if (open_input(o, out, &in, err) == 0 && confine(o, out, err) == 0 && plan(o, &in, &how, err) == 0) {
+	if (confine(o, out, true, err) == 0 && open_input(o, out, &in, err) == 0 && confine(o, out, false, err) == 0 &&
+	    plan(o, &in, &how, err) == 0) {
 		res.disk_size = in.disk != NULL ? prep_export_size(in.disk, &how)
 						: prep_vhd_stream_footer(in.stream)->current_size;
 		r = o->cmd.dry_run ? dry_run(o, &in, &how, &res, err) : compact(o, &in, &how, out, &res, err);

@@ -54,7 +54,7 @@ struct opts {
 	struct cmd cmd;
 	char **image;
 	int images;
-	bool check, quick, map, confined;
+	bool check, quick, map;
 	const char *svg;
 	json_t *all; /* with --json: the reports */
 };
@@ -556,16 +556,15 @@ static int look_at_format(const struct opts *o, struct image *im, struct prep_er
 	return prep_vhd_check_bitmaps(im->disk, &im->partial, &im->hidden, err);
 }
 
-/* Before the first image is looked at; those that follow are still to be opened. */
-static int confine(struct opts *o, struct prep_err *err)
+/* Before the first of the last `open` images is opened, and with none after the last. */
+static int confine(struct opts *o, int open, struct prep_err *err)
 {
-	struct prep_sandbox may = { .read_all = o->images > 1 };
+	struct prep_sandbox may = { .network = false };
 
-	for (int i = 1; i < o->images; i++)
-		cmd_may_recover(&may, o->image[i]);
+	for (int i = o->images - open; i < o->images; i++)
+		cmd_may_open(&o->cmd, &may, o->image[i]);
 	if (o->svg != NULL)
 		prep_sandbox_output(&may, o->svg);
-	o->confined = true;
 	return cmd_confine(&o->cmd, &may, err);
 }
 
@@ -577,8 +576,8 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 
 	if (r == 0 && !im.piped)
 		r = prep_undo_mark_read(im.path, &im.undo, err);
-	if (r == 0 && !o->confined)
-		r = confine(o, err);
+	if (r == 0 && path == o->image[o->images - 1])
+		r = confine(o, 0, err);
 	if (r < 0) {
 		prep_undo_mark_clear(&im.undo);
 		prep_disk_close(im.disk);
@@ -613,6 +612,7 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 
 int main(int argc, char **argv)
 {
+	struct prep_err first = PREP_ERR_INIT;
 	struct opts o = { .svg = NULL };
 	int status = PREP_DONE;
 
@@ -621,6 +621,8 @@ int main(int argc, char **argv)
 		o.all = json_array();
 	o.image = argv + optind;
 	o.images = argc - optind;
+	if (confine(&o, o.images, &first) < 0)
+		return cmd_finish(&o.cmd, &first);
 	for (int i = optind; i < argc; i++) {
 		struct prep_err err = PREP_ERR_INIT;
 		int s;

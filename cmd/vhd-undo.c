@@ -146,14 +146,33 @@ static void report(const struct opts *o, const struct prep_undo_report *rep)
 	}
 }
 
+/* Both are known: their folders, where marks, journals and the undo disk come and go, and parents of the base. */
+static int confine(void *arg, const char *base, const char *undo, struct prep_err *err)
+{
+	struct opts *o = arg;
+	struct prep_sandbox may = { .network = false };
+
+	cmd_may_open(&o->cmd, &may, base);
+	prep_sandbox_read(&may, undo);
+	if (!o->cmd.dry_run && o->verb != STATUS)
+		prep_sandbox_output(&may, base);
+	if (o->verb == CREATE || (!o->cmd.dry_run && o->verb != STATUS))
+		prep_sandbox_output(&may, undo);
+	return cmd_confine(&o->cmd, &may, err);
+}
+
 static int run(struct opts *o, struct prep_err *err)
 {
 	struct prep_undo_report rep = { .base = NULL };
 	int r;
 
+	o->how.found = confine;
+	o->how.arg = o;
 	switch (o->verb) {
 	case CREATE:
-		r = prep_undo_create(o->operand[0], o->operand[1], &o->how, &rep, err);
+		r = confine(o, o->operand[0], o->operand[1], err);
+		if (r == 0)
+			r = prep_undo_create(o->operand[0], o->operand[1], &o->how, &rep, err);
 		break;
 	case COMMIT:
 		r = prep_undo_commit(o->operand[0], &o->how, &rep, &o->cmd.progress, err);

@@ -140,13 +140,21 @@ static bool confine_calls(bool network)
 
 static void add(struct prep_sandbox *s, const char *path, bool write)
 {
+	struct prep_sandbox_rule *grown;
+	char *copy;
+
 	if (path == NULL)
 		return;
-	if (s->rules == PREP_SANDBOX_PATHS || (s->rule[s->rules].path = strdup(path)) == NULL) {
-		s->lost++;
+	copy = strdup(path);
+	grown = reallocarray(s->rule, s->rules + 1, sizeof *grown);
+	if (grown != NULL)
+		s->rule = grown;
+	if (grown == NULL || copy == NULL) {
+		s->lost = true;
+		free(copy);
 		return;
 	}
-	s->rule[s->rules++].write = write;
+	s->rule[s->rules++] = (struct prep_sandbox_rule){ copy, write };
 }
 
 void prep_sandbox_read(struct prep_sandbox *s, const char *path)
@@ -175,7 +183,7 @@ void prep_sandbox_output(struct prep_sandbox *s, const char *path)
 	if (copy != NULL)
 		add(s, dirname(copy), true);
 	else
-		s->lost++;
+		s->lost = true;
 	free(copy);
 	free(real);
 }
@@ -267,6 +275,8 @@ void prep_sandbox_clear(struct prep_sandbox *s)
 {
 	for (size_t i = 0; i < s->rules; i++)
 		free(s->rule[i].path);
+	free(s->rule);
+	s->rule = NULL;
 	s->rules = 0;
 }
 
@@ -274,8 +284,8 @@ int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err)
 {
 	int files, r = 0;
 
-	if (s->lost > 0) {
-		r = prep_fail(err, PREP_EFAIL, "the sandbox: too many files and folders are named, or memory is short");
+	if (s->lost) {
+		r = prep_fail_nomem(err);
 	} else {
 		files = confine_files(s);
 		if (files < 0)

@@ -20,18 +20,16 @@
 
 #include "libprep/base/err.h"
 
-#define PREP_SANDBOX_PATHS 256
-
 /* What a process may still do with files and networks. All zero: neither. */
 struct prep_sandbox {
 	bool network;           /* sockets of IP, and those that looking up names takes */
 	bool read_all;          /* reading is allowed everywhere */
-	struct {
+	struct prep_sandbox_rule {
 		char *path;
 		bool write;
-	} rule[PREP_SANDBOX_PATHS];
+	} *rule;
 	size_t rules;
-	size_t lost;            /* beyond PREP_SANDBOX_PATHS, or for lack of memory */
+	bool lost;              /* one, for lack of memory */
 };
 
 /* Allow reading the file `path`, or all below the folder. What does not exist is left out. NULL is allowed. */
@@ -59,8 +57,9 @@ unsigned prep_sandbox_begin(void);
 
 /*
  * Only the files and networks of s from now on; besides, reading what the
- * system's libraries need at run time. The rules are freed. Returns bits of what
- * stands; -1 where rules were lost, or the kernel refuses what it says it has.
+ * system's libraries need at run time. A second time it takes away more, and gives
+ * nothing back. The rules are freed. Returns bits of what stands; -1 where rules
+ * were lost, or the kernel refuses what it says it has.
  */
 int prep_sandbox_enter(struct prep_sandbox *s, struct prep_err *err);
 

@@ -86,6 +86,26 @@ bool prep_disk_id(const struct prep_disk *d, uint8_t id[16])
 	return vhd != NULL || vhdx != NULL;
 }
 
+bool prep_disk_names_others(const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	const off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	uint8_t head[PREP_VHD_FOOTER_SIZE] = { 0 }, tail[PREP_VHD_FOOTER_SIZE] = { 0 };
+	struct prep_vhd_footer footer;
+	bool r = false;
+
+	/* A footer may be one byte short. */
+	const off_t tail_at = size - (off_t)sizeof tail + (size % (off_t)sizeof tail == (off_t)sizeof tail - 1);
+
+	if (tail_at >= 0 && pread(fd, head, sizeof head, 0) > 0 && pread(fd, tail, sizeof tail, tail_at) > 0)
+		r = memcmp(head, "vhdxfile", 8) == 0 ||
+		    (prep_vhd_footer_decode(head, &footer) && footer.type == PREP_VHD_DIFFERENCING) ||
+		    (prep_vhd_footer_decode(tail, &footer) && footer.type == PREP_VHD_DIFFERENCING);
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 /* Not in the chain already, and room in it. */
 static int add_link(struct chain *c, const struct stat *st, const char *name, struct prep_err *err)
 {

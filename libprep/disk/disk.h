@@ -106,6 +106,13 @@ int prep_disk_open_fd_chain(int fd, const char *name, bool named, unsigned flags
 			    const struct prep_parents *parents, struct prep_disk **ret,
 			    struct prep_err *err);
 
+/*
+ * Whether opening the image `path` looks for files that the image names, anywhere: it is,
+ * by its first and last sector, a differencing VHD, or a VHDX, which may be one.
+ * False for what cannot be read.
+ */
+bool prep_disk_names_others(const char *path);
+
 /* The id by which children know a VHD or VHDX, in the order in which it is written; false for other kinds. */
 bool prep_disk_id(const struct prep_disk *d, uint8_t id[16]);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/disk/journal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -529,6 +531,24 @@ bool prep_journal_waits(const char *path)
 	const bool r = waits(name);
 
 	free(name);
+	return r;
+}
+
+bool prep_journal_waits_near(const char *path)
+{
+	char *copy = realpath(path, NULL);
+	DIR *d = copy != NULL ? opendir(dirname(copy)) : NULL;
+	const struct dirent *e;
+	bool r = false;
+
+	while (d != NULL && !r && (e = readdir(d)) != NULL) {
+		const size_t len = strlen(e->d_name);
+
+		r = len >= strlen(JOURNAL_SUFFIX) && strcmp(e->d_name + len - strlen(JOURNAL_SUFFIX), JOURNAL_SUFFIX) == 0;
+	}
+	if (d != NULL)
+		closedir(d);
+	free(copy);
 	return r;
 }
 

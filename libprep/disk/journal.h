@@ -30,7 +30,8 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
  */
 int prep_journal_recover(const char *path, const struct prep_parents *parents, struct prep_err *err);
 
-/* Whether there is one beside `path`. */
+/* Whether there is one beside `path`; and whether one is in its folder, be it another image's. */
 bool prep_journal_waits(const char *path);
+bool prep_journal_waits_near(const char *path);
 
 #endif

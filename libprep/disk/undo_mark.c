@@ -22,7 +22,7 @@
  *   state open                     or "commit"
  *   undo /path
  */
-#define SUFFIX ".prep-undo"
+
 #define FORMAT "prep-undo 1\nid %s\nmode %o\nbase %" PRIu64 " %" PRId64 ".%09" PRIu32 "\nstate %s\nundo %s\n"
 #define MARK_MAX 65536
 
@@ -62,7 +62,7 @@ static bool parse(char *text, struct prep_undo_mark *ret)
 
 int prep_undo_mark_read(const char *base, struct prep_undo_mark *ret, struct prep_err *err)
 {
-	char *name = prep_file_beside(base, SUFFIX), *text = NULL;
+	char *name = prep_file_beside(base, PREP_UNDO_MARK_SUFFIX), *text = NULL;
 	int fd = -1, r = -1;
 	int64_t n;
 
@@ -94,7 +94,7 @@ out:
 
 int prep_undo_mark_write(const char *base, const struct prep_undo_mark *mark, struct prep_err *err)
 {
-	char *name = prep_file_beside(base, SUFFIX), *text = NULL, id[37];
+	char *name = prep_file_beside(base, PREP_UNDO_MARK_SUFFIX), *text = NULL, id[37];
 	struct prep_output *out = NULL;
 	int r = -1;
 
@@ -119,7 +119,7 @@ out:
 
 int prep_undo_mark_remove(const char *base, struct prep_err *err)
 {
-	char *name = prep_file_beside(base, SUFFIX);
+	char *name = prep_file_beside(base, PREP_UNDO_MARK_SUFFIX);
 	int r;
 
 	if (name == NULL)

@@ -14,6 +14,8 @@
 
 #include "libprep/base/err.h"
 
+#define PREP_UNDO_MARK_SUFFIX ".prep-undo"
+
 struct prep_undo_mark {
 	uint8_t id[16];      /* of the undo disk */
 	char *path;          /* of the undo disk, absolute, when it was made; owned */

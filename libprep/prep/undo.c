@@ -99,6 +99,8 @@ static int open_undo(struct pair *p, const char *path, unsigned flags, const str
 	if (p->marked && memcmp(p->mark.id, info->footer.id, sizeof p->mark.id) != 0)
 		return prep_fail(err, PREP_EREFUSED, "%s: the undo disk that stands on it is %s, not %s", p->report->base,
 				 p->mark.path, path);
+	if (how->found != NULL && how->found(how->arg, p->report->base, path, err) < 0)
+		return -1;
 	return count_own(p, err);
 }
 
@@ -453,8 +455,10 @@ static char *marked_undo(const struct pair *p)
 	return beside;
 }
 
-static int base_status(struct pair *p, const char *base, struct prep_err *err)
+static int base_status(struct pair *p, const char *base, const struct prep_undo *how, struct prep_err *err)
 {
+	const struct prep_parents named = { &base, 1 };
+	const struct prep_undo this_one = { .parents = &named, .found = how->found, .arg = how->arg };
 	struct prep_undo_report *rep = p->report;
 	char *undo = marked_undo(p);
 	int r;
@@ -466,7 +470,7 @@ static int base_status(struct pair *p, const char *base, struct prep_err *err)
 	prep_undo_mark_clear(&p->mark);
 	prep_undo_report_clear(rep);
 	/* By its own names it may find another copy of the base; this is the one that was asked for. */
-	r = open_undo(p, undo, 0, &(struct prep_undo){ .parents = &(struct prep_parents){ &base, 1 } }, err);
+	r = open_undo(p, undo, 0, &this_one, err);
 	free(undo);
 	return r;
 }
@@ -483,7 +487,7 @@ int prep_undo_status(const char *path, const struct prep_undo *how, struct prep_
 		return prep_fail_nomem(err);
 	r = look_at_base(&p, err);
 	if (r == 0 && p.marked) {
-		r = base_status(&p, path, err);
+		r = base_status(&p, path, how, err);
 	} else if (r == 0) {
 		r = prep_disk_open_chain(path, PREP_DISK_ALONE, NULL, &d, err);
 		if (r == 0 && d->differencing) {

@@ -20,6 +20,12 @@ struct prep_undo {
 	bool ignore_changed;                /* commit: although the base was changed since */
 	uint32_t time_stamp;                /* create: of the undo disk */
 	const char *tmpdir;                 /* commit */
+	/*
+	 * All but create, which is told both names: called once the base is found by what the undo disk says, before
+	 * more is read of either and before anything is changed. -1 ends the work. NULL is allowed.
+	 */
+	int (*found)(void *arg, const char *base, const char *undo, struct prep_err *err);
+	void *arg;
 };
 
 /* What is known of an undo disk and its base. Release with prep_undo_report_clear. */

@@ -39,6 +39,25 @@ int prep_http_check_url(const char *url, struct prep_err *err)
 	return r;
 }
 
+int prep_http_local_path(const char *url, char **ret, struct prep_err *err)
+{
+	CURLU *u = curl_url();
+	char *scheme = NULL, *path = NULL;
+	int r = 0;
+
+	*ret = NULL;
+	if (u == NULL)
+		return prep_fail_nomem(err);
+	if (curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK && strcmp(scheme, "file") == 0 &&
+	    curl_url_get(u, CURLUPART_PATH, &path, CURLU_URLDECODE) == CURLUE_OK && (*ret = strdup(path)) == NULL)
+		r = prep_fail_nomem(err);
+	curl_free(scheme);
+	curl_free(path);
+	curl_url_cleanup(u);
+	return r;
+}
+
 int prep_http_index_url(const char *url, char **ret, struct prep_err *err)
 {
 	CURLU *u = curl_url();

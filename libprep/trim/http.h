@@ -48,6 +48,9 @@ struct prep_http_count {
  */
 int prep_http_check_url(const char *url, struct prep_err *err);
 
+/* The path of a file URL; *ret NULL: url is another, or none. The caller frees *ret. */
+int prep_http_local_path(const char *url, char **ret, struct prep_err *err);
+
 /* The URL of the index of a package: ".index" behind its path. The caller frees *ret. */
 int prep_http_index_url(const char *url, char **ret, struct prep_err *err);
 

@@ -67,6 +67,14 @@ static int look_at(const char *path, enum what *ret, struct prep_err *err)
 	return 0;
 }
 
+bool prep_seed_names_others(const char *path)
+{
+	struct prep_err ignored = PREP_ERR_INIT;
+	enum what what;
+
+	return look_at(path, &what, &ignored) == 0 && what == LOCAL_INDEX;
+}
+
 /* Scan a folder or an image, with the cache's help, and keep what was found there. */
 static int scan(struct prep_seed *s, const char *path, bool folder, const struct prep_seed_how *how,
 		const struct prep_progress *progress, struct prep_err *err)

@@ -49,6 +49,9 @@ struct prep_seed {
 int prep_seed_open(const char *path, const struct prep_seed_how *how, struct prep_seed **ret,
 		   const struct prep_progress *progress, struct prep_err *err);
 
+/* Whether opening `path` opens folders and images that it lists, anywhere: a local index. */
+bool prep_seed_names_others(const char *path);
+
 /*
  * An image that was restored, wholly or in part, from the package of which
  * `index` is the index: nothing of it is read before it is used.

@@ -72,6 +72,13 @@ static void urls(void)
 		if (prep_http_check_url(bad[i], &err) == 0 || err.code != PREP_EUSAGE)
 			CHECK_FAIL("%s: code %d", bad[i], (int)err.code);
 	}
+	CHECK_DONE(prep_http_local_path("http://h/a/x.ckm", &index, &err));
+	CHECK(index == NULL);
+	CHECK_DONE(prep_http_local_path("/a/x.ckm", &index, &err));
+	CHECK(index == NULL);
+	CHECK_DONE(prep_http_local_path("file:///a%20b/x.ckm", &index, &err));
+	CHECK_STR(index, "/a b/x.ckm");
+	free(index);
 	CHECK_DONE(prep_http_index_url("http://h/a%20b/x.ckm?sig=1&b=2", &index, &err));
 	CHECK_STR(index, "http://h/a%20b/x.ckm.index?sig=1&b=2");
 	free(index);
