@@ -601,28 +601,37 @@ static void close_work(struct work *w)
 	prep_output_close(w->out);
 }
 
-static int run(struct opts *o, struct prep_err *err)
+/* Before the first file is read, and once the image and the keys are: bases are opened by and by. */
+static int confine(struct opts *o, bool opens, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = false };
-	struct work w = { .pool = NULL };
-	int r = -1;
 
 	if (!o->cmd.dry_run)
 		prep_sandbox_output(&may, o->cmd.output);
-	cmd_may_open(&o->cmd, &may, o->image);
 	for (unsigned i = 0; i < o->images; i++)
 		cmd_may_open(&o->cmd, &may, o->base_image[i]);
 	for (unsigned i = 0; i < o->indexes; i++)
 		cmd_may_read_package(&may, o->base[i]);
-	for (unsigned i = 0; i < o->recipients; i++)
-		prep_sandbox_read(&may, o->recipient[i]);
-	prep_sandbox_read(&may, o->sign);
-	prep_sandbox_read(&may, o->passphrase_file);
 	prep_sandbox_read(&may, o->base_access.key_file);
 	prep_sandbox_read(&may, o->base_access.passphrase_file);
-	if (cmd_confine(&o->cmd, &may, err) == 0 && open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
-	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 &&
-	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
+	if (opens) {
+		cmd_may_open(&o->cmd, &may, o->image);
+		for (unsigned i = 0; i < o->recipients; i++)
+			prep_sandbox_read(&may, o->recipient[i]);
+		prep_sandbox_read(&may, o->sign);
+		prep_sandbox_read(&may, o->passphrase_file);
+	}
+	return cmd_confine(&o->cmd, &may, err);
+}
+
+static int run(struct opts *o, struct prep_err *err)
+{
+	struct work w = { .pool = NULL };
+	int r = -1;
+
+	if (confine(o, true, err) == 0 && open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
+	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && confine(o, false, err) == 0 &&
+	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
 		r = pack(o, &w, err);
 	if (r == 0)
 		report(o, &w);
