@@ -178,8 +178,8 @@ static int place_parts(struct prep_place *p, size_t *next, uint64_t least, struc
 		part->len -= n;
 		*next += part->len == 0;
 	}
-	/* A run too short for the next part was given back above. */
-	return r < 0 ? -1 : r > 0 ? prep_holes_give(p->holes, lcn, room, err) : 0;
+	/* Nothing is left of the last run: it was as long as what was wanted, or given back. */
+	return r < 0 ? -1 : 0;
 }
 
 bool prep_place_goes(const struct prep_place *p, uint64_t lcn)
