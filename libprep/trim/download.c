@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -240,6 +241,7 @@ int prep_download_open(const char *url, const struct prep_http_how *how, const s
 		return prep_fail_nomem(err);
 	d->fd = -1;
 	d->url = url;
+	d->local = strncasecmp(url, "file:", 5) == 0;
 	d->how = how;
 	d->index = index;
 	d->package_size = package_size;

@@ -45,6 +45,7 @@ struct lane {
 
 struct prep_download {
 	const char *url;
+	bool local;               /* of this machine: file: */
 	const struct prep_http_how *how;
 	const struct prep_ckm_index *index;
 	const struct prep_supply *supply;

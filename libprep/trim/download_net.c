@@ -19,6 +19,16 @@ static void fail(struct prep_download *d, enum prep_code code, const char *msg, 
 	pthread_mutex_unlock(&d->lock);
 }
 
+static bool finished(struct prep_download *d)
+{
+	bool ret;
+
+	pthread_mutex_lock(&d->lock);
+	ret = d->quit || d->failed || d->done == d->slots;
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
 /* ---- What comes in ---- */
 
 static bool too_far_ahead(struct prep_download *d, uint64_t most)
@@ -138,6 +148,22 @@ static void begin(struct lane *l)
 	}
 }
 
+/*
+ * libcurl reads a file of this machine in one go, and cannot pause that: the thread waits, which has
+ * nothing else to do. False: for nothing, the download is over.
+ */
+static bool wait_here(struct prep_download *d)
+{
+	while (!finished(d)) {
+		const uint64_t wait = too_far_ahead(d, PREP_DOWNLOAD_AHEAD) ? 20 : prep_min(must_wait(d), 20);
+
+		if (wait == 0)
+			return true;
+		nanosleep(&(struct timespec){ .tv_nsec = (long)wait * 1000000 }, NULL);
+	}
+	return false;
+}
+
 static size_t take(char *p, size_t size, size_t n, void *arg)
 {
 	struct lane *l = arg;
@@ -153,7 +179,10 @@ static size_t take(char *p, size_t size, size_t n, void *arg)
 	/* Another lane has found that this one asks in vain; or more comes than was asked for, or is needed. */
 	if (d->failed || (d->no_ranges && l != d->whole) || l->k == l->end)
 		return 0;
-	if (too_far_ahead(d, PREP_DOWNLOAD_AHEAD) || must_wait(d) > 0) {
+	if (d->local) {
+		if (!wait_here(d))
+			return 0;
+	} else if (too_far_ahead(d, PREP_DOWNLOAD_AHEAD) || must_wait(d) > 0) {
 		l->paused = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
@@ -317,16 +346,6 @@ static void give_way(struct prep_download *d)
 		d->budget_at = now;
 	}
 	d->limit = limit;
-}
-
-static bool finished(struct prep_download *d)
-{
-	bool ret;
-
-	pthread_mutex_lock(&d->lock);
-	ret = d->quit || d->failed || d->done == d->slots;
-	pthread_mutex_unlock(&d->lock);
-	return ret;
 }
 
 void *prep_download_net(void *arg)
