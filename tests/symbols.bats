@@ -82,3 +82,37 @@ setup() {
 		$0 ~ /[ \t]O[ \t]/ && $4 ~ /^(\.data|\.bss|\.tdata|\.tbss|\*COM\*)/ && $4 !~ /^\.data\.rel\.ro/ { print member, $NF; bad = 1 }
 		END { exit bad }' "$BATS_TEST_TMPDIR/symbols"
 }
+
+# Those calls of the C library that change or sync a file or a folder, of them the ones that the commands make. FILEs and what is
+# opened in a folder (openat) are only read.
+changing_calls() {
+	local calls='write pwrite pwrite64 writev pwritev pwritev2 pwritev64 pwritev64v2 copy_file_range sendfile sendfile64 splice
+		vmsplice tee fallocate fallocate64 posix_fallocate posix_fallocate64 truncate truncate64 ftruncate ftruncate64 fsync
+		fdatasync sync syncfs sync_file_range msync aio_write aio_write64 aio_fsync lio_listio link linkat symlink symlinkat rename
+		renameat renameat2 unlink unlinkat remove mkdir mkdirat rmdir mknod mknodat mkfifo mkfifoat chmod fchmod fchmodat lchmod
+		chown fchown lchown fchownat utime utimes lutimes futimes futimesat futimens utimensat setxattr lsetxattr fsetxattr
+		removexattr lremovexattr fremovexattr creat creat64 open open64 mkstemp mkstemp64 mkstemps mkstemps64 mkostemp
+		mkostemp64 mkostemps mkostemps64 mkdtemp tmpfile tmpfile64 freopen freopen64 fdopen'
+	# shellcheck disable=SC2086 # a word each
+	find "$build/cmd" -type f -perm -100 -exec nm -D --undefined-only {} + | sed -n 's/.* U \([^@]*\).*/\1/p' | sort -u |
+		grep -Fxf <(printf '%s\n' $calls)
+}
+
+@test "tests/preload knows every call of the commands that changes a file" {
+	skip_without nm
+	case $build in *-san) skip "sanitizers call for themselves" ;; esac
+	cd "$BATS_TEST_TMPDIR"
+	changing_calls >calls
+	[ "$(wc -l <calls)" -ge 15 ]
+	for library in faults record; do
+		nm -D --defined-only "$build/tests/$library.so" | awk '{ print $NF }' | sort -u >$library
+	done
+	run comm -23 calls faults
+	[ -z "$output" ]
+	# of a power loss: owners are nobody's content, and a hint makes nothing durable
+	run comm -23 calls record
+	[ "$output" = "$(printf '%s\n' fchown splice sync_file_range)" ]
+	cd "$top"
+	run ! grep -rn 'fopen([^"]*"[^r]' libprep cmd
+	run ! grep -rn 'openat(.*O_\(WRONLY\|RDWR\|CREAT\)' libprep cmd
+}

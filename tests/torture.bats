@@ -23,12 +23,42 @@ setup() {
 @test "killed, torn, failed, interrupted: old or new, the status right, nothing left" {
 	torture --seconds 25 crash
 	# every scenario was gone through
-	[ "$(grep -c '^crash .*; [1-9][0-9]* points$' log)" -ge 27 ]
+	[ "$(grep -c '^crash .*; [1-9][0-9]* points$' log)" -ge 28 ]
 }
 
 @test "files that must have names from the start: the same" {
 	export FAULTS_NO_TMPFILE=1 RECORD_NO_TMPFILE=1
 	torture --seconds 8 crash.compact_o crash.undo_create crash.pack_new power.compact_o power.pack_f
+}
+
+# Cut a command that writes `out` off in the middle, and see who may read what it leaves.
+private() {
+	local how=(FAULTS_NO_TMPFILE=1 FAULTS_HOW=kill "LD_PRELOAD=$build/tests/faults.so"
+		"ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0:detect_leaks=0")
+	env "${how[@]}" "FAULTS_COUNT=$PWD/count" "$@"
+	[ "$(stat -c %a out)" = 644 ]
+	rm out*
+	run env "${how[@]}" "FAULTS_AT=$(($(cat count) / 2))" "$@"
+	[ "$status" -eq 137 ]
+	run find . -path './.*.prep-part' -printf '%m %p\n' -o -path './out.part*' -printf '%m %p\n'
+	echo "$*: $output"
+	[ -n "$output" ]
+	run ! grep -v '^[67]00 ' <<<"$output"
+	find . -mindepth 1 ! -path './x.*' -delete
+}
+
+@test "what is unfinished is its owner's alone, and then as the umask says" {
+	umask 022
+	new_image x.vhd --size 32M
+	ckm-pack -q -o x.ckm x.vhd
+	private vhd-compact -q -o out x.vhd
+	private vhd-zerofree -q -o out x.vhd
+	private vhd-rmfile -q -o out x.vhd /pagefile.sys
+	private vhd-defrag -q -o out x.vhd
+	private ckm-pack -q -o out x.vhd
+	private ckm-unpack -q -o out x.ckm
+	private ckm-index -q -o out x.vhd
+	private ckm-fetch -q --no-cache -o out "file://$PWD/x.ckm"
 }
 
 @test "a power loss: unsynced writes lost in any order" {

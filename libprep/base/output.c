@@ -31,6 +31,10 @@ struct prep_output {
 	bool settled;
 	bool named_anew;   /* the commit gave it a name that no file had */
 	bool committed;
+	mode_t mode;       /* of the finished file: until then it is 0600 */
+	bool owned;        /* a file is replaced, whose owner it gets */
+	uid_t uid;
+	gid_t gid;
 	uint64_t size;
 	uint64_t started;  /* write-back has been started up to here */
 	pthread_mutex_t writing; /* the system lets one thread write to a file, and others spin: here they sleep */
@@ -100,13 +104,13 @@ static int open_hidden(const char *name)
 }
 
 /* A file without a name, or with a hidden one, in the folder of out->path. */
-static int open_temp(struct prep_output *out, mode_t mode, struct prep_err *err)
+static int open_temp(struct prep_output *out, struct prep_err *err)
 {
 	char *copy = strdup(out->path);
 
 	if (copy == NULL)
 		return prep_fail_nomem(err);
-	out->fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	out->fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	free(copy);
 	if (out->fd >= 0)
 		return 0;
@@ -129,7 +133,34 @@ static int open_temp(struct prep_output *out, mode_t mode, struct prep_err *err)
 		out->temp = NULL;
 		return -1;
 	}
-	fchmod(out->fd, mode);
+	return 0;
+}
+
+/* What the finished file is to be: as the one that it replaces, or what the umask leaves a new one. */
+static void plan_mode(struct prep_output *out, const struct stat *replaced)
+{
+	mode_t mask;
+
+	if (replaced != NULL) {
+		out->mode = replaced->st_mode & 07777;
+		out->owned = true;
+		out->uid = replaced->st_uid;
+		out->gid = replaced->st_gid;
+		return;
+	}
+	mask = umask(0);
+	umask(mask);
+	out->mode = 0666 & ~mask;
+}
+
+static int set_mode(struct prep_output *out, struct prep_err *err)
+{
+	/* Not allowed to everyone, and then not needed either. */
+	if (out->owned && fchown(out->fd, out->uid, out->gid) != 0)
+		errno = 0;
+	/* A file system without permissions may refuse. */
+	if (fchmod(out->fd, out->mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
+		return prep_fail_errno(err, "%s: cannot set its mode", out->path);
 	return 0;
 }
 
@@ -166,7 +197,6 @@ static int open_stdout(struct prep_output *out, struct prep_err *err)
 static int open_path(struct prep_output *out, const char *path, struct prep_err *err)
 {
 	struct stat st;
-	mode_t mask, mode;
 
 	if (strcmp(path, "-") == 0)
 		return open_stdout(out, err);
@@ -176,13 +206,11 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 	if (stat(out->path, &st) != 0) {
 		if (errno != ENOENT)
 			return prep_fail_errno(err, "%s: cannot create", path);
-		mask = umask(0);
-		umask(mask);
-		mode = 0666 & ~mask;
+		plan_mode(out, NULL);
 	} else if (S_ISREG(st.st_mode)) {
 		if (!out->replace)
 			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
-		mode = st.st_mode & 07777;
+		plan_mode(out, &st);
 	} else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
 		out->fd = open(out->path, O_WRONLY | O_CLOEXEC);
 		if (out->fd < 0)
@@ -191,14 +219,8 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 	} else {
 		return prep_fail(err, PREP_EREFUSED, "%s: neither a regular file nor a pipe", path);
 	}
-	if (open_temp(out, mode, err) < 0)
+	if (open_temp(out, err) < 0)
 		return -1;
-	if (out->replace && stat(out->path, &st) == 0) {
-		/* Not allowed to everyone, and then not needed either. */
-		if (fchown(out->fd, st.st_uid, st.st_gid) != 0)
-			errno = 0;
-		fchmod(out->fd, mode);
-	}
 	out->seekable = true;
 	return 0;
 }
@@ -248,24 +270,21 @@ static int open_part(struct prep_output *out, const char *path, const char *part
 			return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", path);
 		if (!out->replace)
 			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
-	} else if (errno != ENOENT) {
+		plan_mode(out, &st);
+	} else if (errno == ENOENT) {
+		plan_mode(out, NULL);
+	} else {
 		return prep_fail_errno(err, "%s: cannot create", path);
 	}
 	out->temp = strdup(part);
 	if (out->temp == NULL)
 		return prep_fail_nomem(err);
-	out->fd = open(part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+	out->fd = open(part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (out->fd < 0 || fstat(out->fd, &st) != 0)
 		return prep_fail_errno(err, "%s: cannot create", part);
 	if (!S_ISREG(st.st_mode))
 		return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", part);
 	*size = (uint64_t)st.st_size;
-	if (out->replace && stat(out->path, &st) == 0) {
-		if (fchown(out->fd, st.st_uid, st.st_gid) != 0)
-			errno = 0;
-		/* A later start must be able to go on with it. */
-		fchmod(out->fd, (st.st_mode & 07777) | S_IRUSR | S_IWUSR);
-	}
 	return 0;
 }
 
@@ -315,6 +334,11 @@ int prep_output_fd(const struct prep_output *out)
 const char *prep_output_name(const struct prep_output *out)
 {
 	return out->path;
+}
+
+void prep_output_set_mode(struct prep_output *out, mode_t mode)
+{
+	out->mode = mode;
 }
 
 bool prep_output_seekable(const struct prep_output *out)
@@ -502,6 +526,8 @@ int prep_output_settle(struct prep_output *out, struct prep_err *err)
 {
 	if (out->settled)
 		return 0;
+	if (out->seekable && !out->redirected && set_mode(out, err) < 0)
+		return -1;
 	if (out->seekable && ftruncate(out->fd, (off_t)out->size) != 0)
 		return prep_fail_errno(err, "%s: cannot set its size", out->path);
 	if (prep_file_sync(out->fd, out->path, err) < 0)

@@ -5,9 +5,9 @@
  *
  * A regular file is written without a name (O_TMPFILE; where the file system
  * has none, under a hidden name beside the target), and gets its name after an
- * fsync. A killed process leaves nothing behind, or what the next one takes over. An empty regular file that
- * standard output was redirected to is written with holes too; on failure it
- * is left empty.
+ * fsync. A killed process leaves nothing behind, or what the next one takes over. Until it is finished
+ * nobody but its owner may read it. An empty regular file that standard output was redirected to is
+ * written with holes too; on failure it is left empty.
  */
 #ifndef PREP_BASE_OUTPUT_H
 #define PREP_BASE_OUTPUT_H
@@ -47,6 +47,12 @@ int prep_output_fd(const struct prep_output *out);
 
 /* What messages call it. */
 const char *prep_output_name(const struct prep_output *out);
+
+/*
+ * The permissions of the finished file, where they are neither those that the umask leaves a new one nor
+ * those of the file that it replaces.
+ */
+void prep_output_set_mode(struct prep_output *out, mode_t mode);
 
 /* Whether writing at any offset works, and zeros may be left as holes. */
 bool prep_output_seekable(const struct prep_output *out);

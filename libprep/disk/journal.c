@@ -271,8 +271,8 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 	if (r == 0)
 		r = prep_output_open(path, false, &s.out, err);
 	/* It holds parts of the image: whoever may not read that may not read this. */
-	if (r == 0 && fchmod(prep_output_fd(s.out), mode) != 0)
-		r = prep_fail_errno(err, "%s: cannot set its mode", path);
+	if (r == 0)
+		prep_output_set_mode(s.out, mode);
 	/* Twice: what is journalled is written to the image as well, perhaps to new blocks. */
 	if (r == 0)
 		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) +

@@ -67,6 +67,7 @@ static int write_file(const char *path, const void *data, size_t len, struct pre
 
 	if (prep_output_open(path, true, &out, err) < 0)
 		return -1;
+	prep_output_set_mode(out, 0600);
 	r = prep_output_write(out, data, len, err);
 	if (r == 0)
 		r = prep_output_commit(out, err);
@@ -129,7 +130,8 @@ static int open_folder(struct prep_partial *p, struct prep_err *err)
 	struct stat opened, there;
 
 	for (unsigned ms = 0;; ms += 50) {
-		if (mkdir(p->path, 0777) != 0 && errno != EEXIST)
+		/* Whoever is to read the image reads it when it is finished. */
+		if (mkdir(p->path, 0700) != 0 && errno != EEXIST)
 			return prep_fail_errno(err, "%s: cannot make the folder", p->path);
 		p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (p->fd < 0 && errno != ENOENT)

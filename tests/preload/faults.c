@@ -4,7 +4,8 @@
  * that changes a file, so that a test can go through all of them.
  *
  *   FAULTS_HOW    kill    SIGKILL in place of the call
- *                 tear    SIGKILL when a write is half done
+ *                 tear    SIGKILL when a write is half done; four bytes or fewer are never torn: nothing
+ *                         copies half of a table's entry
  *                 eio     the call fails with EIO
  *                 enospc  a call that needs room fails with ENOSPC, a write after half of it
  *                 eread   a read of a file fails with EIO
@@ -46,6 +47,8 @@ static atomic_ulong count;
 static ssize_t (*REAL(pwrite64))(int, const void *, size_t, off64_t);
 static ssize_t (*REAL(write))(int, const void *, size_t);
 static ssize_t (*REAL(pread64))(int, void *, size_t, off64_t);
+static ssize_t (*REAL(read))(int, void *, size_t);
+static ssize_t (*REAL(splice))(int, off64_t *, int, off64_t *, size_t, unsigned);
 static ssize_t (*REAL(copy_file_range))(int, off64_t *, int, off64_t *, size_t, unsigned);
 static int (*REAL(fallocate64))(int, int, off64_t, off64_t);
 static int (*REAL(ftruncate64))(int, off64_t);
@@ -56,6 +59,9 @@ static int (*REAL(renameat2))(int, const char *, int, const char *, unsigned);
 static int (*REAL(mkdir))(const char *, mode_t);
 static int (*REAL(rmdir))(const char *);
 static int (*REAL(chmod))(const char *, mode_t);
+static int (*REAL(fchmod))(int, mode_t);
+static int (*REAL(fchown))(int, uid_t, gid_t);
+static int (*REAL(mkostemp64))(char *, int);
 static int (*REAL(open64))(const char *, int, ...);
 static int (*REAL(unlink))(const char *);
 
@@ -70,6 +76,8 @@ static void find(void)
 	FIND(pwrite64);
 	FIND(write);
 	FIND(pread64);
+	FIND(read);
+	FIND(splice);
 	FIND(copy_file_range);
 	FIND(fallocate64);
 	FIND(ftruncate64);
@@ -80,6 +88,9 @@ static void find(void)
 	FIND(mkdir);
 	FIND(rmdir);
 	FIND(chmod);
+	FIND(fchmod);
+	FIND(fchown);
+	FIND(mkostemp64);
 	FIND(open64);
 	FIND(unlink);
 	at = n != NULL ? strtoul(n, NULL, 10) : 0;
@@ -176,7 +187,9 @@ static int fail(void)
 /* How much of a transfer that is due is done before it fails. */
 static size_t part(size_t len)
 {
-	return how == TEAR || how == SHORT || how == ENOSPC_ ? len > 1 ? len / 2 : len * (how == SHORT) : 0;
+	if (how == SHORT)
+		return len - len / 2;
+	return how == TEAR || how == ENOSPC_ ? len / 2 & ~(size_t)3 : 0;
 }
 
 /* What comes of a transfer that did `done` of its part. */
@@ -225,6 +238,21 @@ ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
 	return after(part(len) > 0 ? REAL(pread64)(fd, buf, part(len), off) : 0);
 }
 
+ssize_t read(int fd, void *buf, size_t len)
+{
+	if (!due(READ, fd))
+		return REAL(read)(fd, buf, len);
+	return after(part(len) > 0 ? REAL(read)(fd, buf, part(len)) : 0);
+}
+
+/* From a file to a pipe. */
+ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t len, unsigned flags)
+{
+	if (!due(READ, in))
+		return REAL(splice)(in, in_off, out, out_off, len, flags);
+	return after(part(len) > 0 ? REAL(splice)(in, in_off, out, out_off, part(len), flags) : 0);
+}
+
 ssize_t pread(int fd, void *buf, size_t len, off_t off)
 {
 	return pread64(fd, buf, len, off);
@@ -271,14 +299,13 @@ int fdatasync(int fd)
 	return fsync(fd);
 }
 
-/* A hint: whether it is heeded is nobody's business. */
+/* A hint: a command may not mind that it fails. */
 int sync_file_range(int fd, off64_t off, off64_t len, unsigned flags)
 {
-	(void)fd;
 	(void)off;
 	(void)len;
 	(void)flags;
-	return 0;
+	return fsync(fd);
 }
 
 int linkat(int dir, const char *from, int new_dir, const char *to, int flags)
@@ -319,6 +346,21 @@ int rmdir(const char *path)
 int chmod(const char *path, mode_t mode)
 {
 	return due(NAME, -1) ? fail() : REAL(chmod)(path, mode);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+	return due(NAME, -1) ? fail() : REAL(fchmod)(fd, mode);
+}
+
+int fchown(int fd, uid_t uid, gid_t gid)
+{
+	return due(NAME, -1) ? fail() : REAL(fchown)(fd, uid, gid);
+}
+
+int mkostemp64(char *path, int flags)
+{
+	return due(NAME, -1) ? fail() : REAL(mkostemp64)(path, flags);
 }
 
 /* The making of a file is a call that changes something; opening one is not. */

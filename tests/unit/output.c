@@ -34,6 +34,14 @@ static bool holds(const char *path, const char *text)
 	return same;
 }
 
+/* Of what is written. */
+static mode_t mode(void)
+{
+	struct stat st;
+
+	return fstat(prep_output_fd(out), &st) == 0 ? st.st_mode & 07777 : 0;
+}
+
 static void appears_at_commit(void)
 {
 	const char *path = check_path("new");
@@ -45,6 +53,7 @@ static void appears_at_commit(void)
 	CHECK(prep_output_seekable(out));
 	CHECK_DONE(prep_output_write(out, "one", 3, &err));
 	CHECK_EQ(names(), before);
+	CHECK_EQ(mode(), 0600);
 	CHECK_DONE(prep_output_commit(out, &err));
 	CHECK_EQ(names(), before + 1);
 	CHECK(holds(path, "one"));
@@ -111,6 +120,7 @@ static void replaces(void)
 	CHECK_DONE(prep_output_write(out, "new", 3, &err));
 	CHECK(holds(path, "old content"));
 	CHECK(fstat(fd, &st) == 0 && prep_output_same(out, &st));
+	CHECK_EQ(mode(), 0600);
 	CHECK_DONE(prep_output_commit(out, &err));
 	prep_output_close(out);
 	CHECK(holds(path, "new"));
