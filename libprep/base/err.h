@@ -9,6 +9,9 @@
 #ifndef PREP_BASE_ERR_H
 #define PREP_BASE_ERR_H
 
+#include <stdarg.h>
+#include <stddef.h>
+
 enum prep_code {
 	PREP_DONE = 0,
 	PREP_EFAIL = 1,    /* I/O, space, memory, interrupted */
@@ -17,12 +20,21 @@ enum prep_code {
 	PREP_EDAMAGED = 4, /* the data is damaged or differs */
 };
 
+#define PREP_MESSAGE_ROOM 768
+
 struct prep_err {
 	enum prep_code code;
-	char msg[768]; /* "file: message", lower case, no full stop */
+	char msg[PREP_MESSAGE_ROOM]; /* "file: message", lower case, no full stop */
 };
 
 #define PREP_ERR_INIT { PREP_DONE, "" }
+
+/*
+ * Make a message, with `why` ("" for none) behind it. One that is too long loses its middle: an image may
+ * have paths of many KB, and what is wrong stands behind them.
+ */
+void prep_message(char msg[PREP_MESSAGE_ROOM], const char *why, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
 
 /* Record a failure unless one is recorded already. Always returns -1. */
 int prep_fail(struct prep_err *err, enum prep_code code, const char *fmt, ...)

@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/base/notes.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "libprep/base/err.h"
 
 void prep_note(struct prep_notes *notes, const char *fmt, ...)
 {
+	char text[PREP_MESSAGE_ROOM];
 	va_list ap;
-	char *text;
-	int n;
 
 	if (notes->n == PREP_NOTES_MAX) {
 		notes->dropped++;
 		return;
 	}
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	prep_message(text, "", fmt, ap);
 	va_end(ap);
-	if (n < 0)
+	notes->text[notes->n] = strdup(text);
+	if (notes->text[notes->n] == NULL)
 		notes->dropped++;
 	else
-		notes->text[notes->n++] = text;
+		notes->n++;
 }
 
 void prep_notes_clear(struct prep_notes *notes)

@@ -16,6 +16,10 @@
 #define LOGFILE_ID 2
 #define FIRST_USER_ID 24
 
+/* What all paths of a layout may take: so much, and so much more for each. */
+#define PATHS_MAX (32 * PREP_MIB)
+#define PATH_USUAL 256u
+
 /* The order of streams within a volume. */
 enum class { CLASS_FILES, CLASS_METADATA, CLASS_UNITS, CLASS_PIECES };
 
@@ -64,15 +68,22 @@ static int grow(void *array, size_t n, size_t *room, size_t item, struct prep_er
 static int add_path(struct prep_layout *l, const struct prep_fs_stream *s, const char **ret,
 		    struct prep_err *err)
 {
+	const char *shown = s->path;
 	char *path;
+	int len;
 
 	*ret = "";
 	if (s->path == NULL || s->path[0] == '\0')
 		return 0;
 	if (grow(&l->path, l->paths, &l->path_room, sizeof *l->path, err) < 0)
 		return -1;
-	if (asprintf(&path, "%s%s%s", s->path, s->name[0] != '\0' ? ":" : "", s->name) < 0)
+	/* A small image can have a path of 64 KiB for each of its files: names without their folders then. */
+	if (l->path_bytes > PATHS_MAX + l->paths * PATH_USUAL)
+		shown = strrchr(shown, '/');
+	len = asprintf(&path, "%s%s%s", shown, s->name[0] != '\0' ? ":" : "", s->name);
+	if (len < 0)
 		return prep_fail_nomem(err);
+	l->path_bytes += (size_t)len;
 	*ret = l->path[l->paths++] = path;
 	return 0;
 }

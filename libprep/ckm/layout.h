@@ -50,7 +50,7 @@ struct prep_layout {
 	struct prep_disk *disk;
 	size_t stream_room, piece_room;
 	char **path; /* owned */
-	size_t paths, path_room;
+	size_t paths, path_room, path_bytes;
 };
 
 /*

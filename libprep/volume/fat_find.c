@@ -79,6 +79,8 @@ static int add(struct finder *x, const struct prep_fs_entry *entry, const char *
 	if (measure(x, first, contiguous, size, path, &e.allocated, err) < 0)
 		return -1;
 	e.frees = true;
+	if (prep_fs_list_path(&x->index, strlen(path) + 1, x->f->disk->name, err) < 0)
+		return -1;
 	e.path = strdup(path);
 	if (e.path == NULL)
 		return prep_fail_nomem(err);

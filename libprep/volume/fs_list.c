@@ -3,6 +3,20 @@
 
 #include <stdlib.h>
 
+#include "libprep/base/bytes.h"
+
+#define PATHS_MAX (256 * PREP_MIB)
+
+int prep_fs_list_path(struct prep_fs_list_index *x, size_t len, const char *name, struct prep_err *err)
+{
+	x->path_bytes += len;
+	if (x->path_bytes <= PATHS_MAX)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED,
+			 "%s: the paths of the files that this names are longer than %u MiB together: name fewer at a time", name,
+			 (unsigned)(PATHS_MAX / PREP_MIB));
+}
+
 static size_t slot_of(const struct prep_fs_list_index *x, uint64_t id)
 {
 	return (size_t)((id * 0x9e3779b97f4a7c15ULL) >> 20) & (x->slots - 1);
@@ -69,5 +83,5 @@ const struct prep_fs_entry *prep_fs_list_next(const struct prep_fs_list *list,
 void prep_fs_list_index_clear(struct prep_fs_list_index *x)
 {
 	free(x->slot);
-	*x = (struct prep_fs_list_index){ NULL, 0 };
+	*x = (struct prep_fs_list_index){ .slot = NULL };
 }

@@ -11,7 +11,14 @@
 struct prep_fs_list_index {
 	size_t *slot;  /* the list's entries by id, open addressing: index + 1 */
 	size_t slots;
+	uint64_t path_bytes; /* of all paths that were counted */
 };
+
+/*
+ * Count a path that a search is to hold, of len bytes. PREP_EREFUSED when all of them become too long:
+ * a small image can have a path of 64 KiB for each of its files.
+ */
+int prep_fs_list_path(struct prep_fs_list_index *x, size_t len, const char *name, struct prep_err *err);
 
 /* Make room for one more entry, and index what the list holds. All zero is an empty index. */
 int prep_fs_list_reserve(struct prep_fs_list *list, struct prep_fs_list_index *x,

@@ -265,6 +265,7 @@ static int ntfs_close(struct prep_fs *fs, struct prep_err *err)
 	if ((unmount(n) != 0 || n->device.err.code != PREP_DONE) && n->write)
 		r = prep_ntfs_fail(n, err, "cannot be unmounted");
 	free(n->held);
+	free(n->ordinary);
 	free(n);
 	return r;
 }

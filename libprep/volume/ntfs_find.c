@@ -140,13 +140,20 @@ static int open_listing(struct finder *f, uint64_t ref, struct listing *l, struc
 
 /* ---- Sets and stacks of folders ---- */
 
-static char *join_path(const char *folder, const struct listing *l, const struct item *item)
+static char *join_path(struct finder *f, const char *folder, const struct listing *l, const struct item *item,
+		       struct prep_err *err)
 {
 	const struct prep_ntfs_name name = name_of(l, item);
 	char text[PREP_NTFS_NAME_ROOM], *path;
 
 	prep_ntfs_name_utf8(&name, text);
-	return asprintf(&path, "%s/%s", folder, text) < 0 ? NULL : path;
+	if (prep_fs_list_path(&f->index, strlen(folder) + strlen(text) + 2, f->n->disk->name, err) < 0)
+		return NULL;
+	if (asprintf(&path, "%s/%s", folder, text) < 0) {
+		prep_fail_nomem(err);
+		return NULL;
+	}
+	return path;
 }
 
 /* The path becomes the set's. */
@@ -328,9 +335,9 @@ static int descend(struct finder *f, struct folders *stack, struct prep_err *err
 				return -1;
 			continue;
 		}
-		path = join_path(top->path, &top->list, item);
+		path = join_path(f, top->path, &top->list, item, err);
 		if (path == NULL)
-			r = prep_fail_nomem(err);
+			r = -1;
 		else if (!file.record[0].folder)
 			r = add_entry(f, top, &file, path, err);
 		else if (test_and_set(f->opened, PREP_NTFS_NUMBER(item->ref)))
@@ -376,9 +383,9 @@ static int take(struct finder *f, size_t component, const struct folder *in, con
 	r = load_item(f, item, &file, err);
 	if (r <= 0)
 		return r;
-	path = join_path(in->path, l, item);
+	path = join_path(f, in->path, l, item, err);
 	if (path == NULL)
-		r = prep_fail_nomem(err);
+		r = -1;
 	else if (component + 1 == f->pattern.components)
 		r = found(f, in, &file, path, err);
 	else if (file.record[0].folder && !test_and_set(f->taken, file.record[0].number))

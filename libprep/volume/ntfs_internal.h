@@ -50,6 +50,9 @@ struct prep_ntfs {
 		s64 created, written, changed, read;
 	} folder;
 
+	/* A bit for each record: a folder that is known not to be the system's, so that not every file goes up again. */
+	uint8_t *ordinary;
+
 	/* While clusters are moved, one bit each: free to be, but marked used so that libntfs-3g keeps off. */
 	uint8_t *held;
 };

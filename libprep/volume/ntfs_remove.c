@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <ntfs-3g/dir.h>
 #include <ntfs-3g/inode.h>
@@ -55,17 +56,23 @@ static int name_on_disk(struct prep_ntfs *n, struct prep_ntfs_mft *m, const stru
 	return len;
 }
 
-/* Whether a folder is $Extend or below it, or its parents lead nowhere, which is no better. */
-static int is_system_folder(struct prep_ntfs_mft *m, uint64_t ref, struct prep_err *err)
+/* Whether a folder is $Extend or below it, or its parents lead nowhere, which is no better. 2: it has too many. */
+static int is_system_folder(struct prep_ntfs *n, struct prep_ntfs_mft *m, uint64_t ref, struct prep_err *err)
 {
+	uint64_t above[DEPTH_MAX];
 	struct prep_ntfs_name name;
 	struct prep_ntfs_file f;
+	unsigned depth;
 	bool known;
 
-	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
-		if (PREP_NTFS_NUMBER(ref) == PREP_NTFS_ROOT)
-			return 0;
-		if (PREP_NTFS_NUMBER(ref) < PREP_NTFS_FIRST_USER)
+	if (n->ordinary == NULL && (n->ordinary = calloc(1, m->records / 8 + 1)) == NULL)
+		return prep_fail_nomem(err);
+	prep_bit_set(n->ordinary, PREP_NTFS_ROOT);
+	for (depth = 0; depth < DEPTH_MAX; depth++) {
+		above[depth] = PREP_NTFS_NUMBER(ref);
+		if (above[depth] < m->records && prep_bit_get(n->ordinary, above[depth]))
+			break;
+		if (above[depth] < PREP_NTFS_FIRST_USER)
 			return 1;
 		if (prep_ntfs_file_load(m, ref, &f, err) < 0)
 			return -1;
@@ -76,7 +83,11 @@ static int is_system_folder(struct prep_ntfs_mft *m, uint64_t ref, struct prep_e
 		if (!known)
 			return 1;
 	}
-	return 1;
+	if (depth == DEPTH_MAX)
+		return 2;
+	while (depth-- > 0)
+		prep_bit_set(n->ordinary, above[depth]);
+	return 0;
 }
 
 static int check(struct prep_ntfs *n, struct prep_ntfs_mft *m, const struct prep_fs_entry *entry,
@@ -90,12 +101,13 @@ static int check(struct prep_ntfs *n, struct prep_ntfs_mft *m, const struct prep
 	r = entry->system || PREP_NTFS_NUMBER(entry->id) < PREP_NTFS_FIRST_USER || name[0] == '\0' ||
 	    strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 	if (!r)
-		r = is_system_folder(m, entry->parent_id, err);
+		r = is_system_folder(n, m, entry->parent_id, err);
 	if (r < 0)
 		return -1;
-	return r ? prep_fail(err, PREP_EREFUSED, "%s: %s: a system file of NTFS, which cannot be removed",
-			     n->disk->name, entry->path)
-		 : 0;
+	if (r == 0)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: %s: %s", n->disk->name, entry->path,
+			 r == 2 ? "nested more deeply than any path" : "a system file of NTFS, which cannot be removed");
 }
 
 static int remove_failed(struct prep_ntfs *n, const struct prep_fs_entry *entry, struct prep_err *err)
