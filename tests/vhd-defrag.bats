@@ -306,7 +306,7 @@ list_place() {
 	istat "$1" "$(record_of "$1" /many)" | sed -n '/^Type: .ATTRIBUTE_LIST.*Non-Resident/,/^Type: .F/p' | sed '$d'
 }
 
-@test "never moved: NTFS's own files, attribute lists, what boot code finds by its place, what nobody claims" {
+@test "never moved: NTFS's own files, bad clusters, attribute lists, what boot code finds by its place, what nobody claims" {
 	skip_without istat ifind
 	{
 		for name in bootmgr BOOTNXT ntldr NTDETECT.COM; do
@@ -322,6 +322,9 @@ list_place() {
 		for name in bootmgr BOOTNXT ntldr NTDETECT.COM; do
 			echo "rm /gap$name"
 		done
+		# in a block of their own, far behind
+		echo bad 13000 3
+		echo bad 13100 1
 	} | sed '/^logfile/d' >manifest
 	echo logfile clean >>manifest
 	volume x.raw 64M 4096 <manifest
@@ -335,6 +338,8 @@ list_place() {
 	places x.raw >before
 	list_place x.raw >list
 	[ -s list ]
+	vhd-info --json --check x.raw >info
+	grep -q '"bad_clusters": 4,' info
 	for goal in files blocks; do
 		cp x.raw y.raw
 		vhd-defrag --json -i --goal $goal y.raw >report
@@ -348,7 +353,8 @@ list_place() {
 			set_bitmap z.raw $((lost + i)) 1
 			cmp y.raw z.raw
 		done
-		vhd-info -q --quick --check y.raw >/dev/null
+		vhd-info --json --check y.raw >info
+		grep -q '"bad_clusters": 4,' info
 	done
 }
 

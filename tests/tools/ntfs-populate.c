@@ -32,6 +32,7 @@
  *	reparse PATH TAG KIND SIZE SEED	a file with a reparse point of that tag (hexadecimal)
  *	wof PATH KIND SIZE SEED		a file as `compact /exe` leaves it: one hole, with its data in a stream of its own
  *	usnjrnl SIZE SEED		$Extend/$UsnJrnl with a sparse $J whose last SIZE bytes are records
+ *	bad LCN COUNT			free clusters become bad ones: $BadClus's
  *	import IMAGE [OFFSET]		everything from the NTFS volume in IMAGE, laid out anew
  *	time SECONDS			set the clock (Unix time); it then runs by a millisecond for each look at it
  *	dirty | clean			set or clear the volume's dirty flag
@@ -108,6 +109,7 @@ static const struct op {
 	{ "reparse", 6, 6, op_reparse },
 	{ "wof", 5, 5, op_wof },
 	{ "usnjrnl", 3, 3, op_usnjrnl },
+	{ "bad", 3, 3, op_bad },
 	{ "import", 2, 3, op_import },
 	{ "logfile", 2, 2, op_logfile },
 	{ "time", 2, 2, op_time },

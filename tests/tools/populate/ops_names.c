@@ -233,6 +233,44 @@ void op_usnjrnl(char **a, int n)
 }
 
 /*
+ * What chkdsk /r leaves: clusters that cannot be read are $Bad's, whose run list is a hole as long as the volume but
+ * for them. Written into the record, because libntfs-3g would call the stream sparse for its holes.
+ */
+void op_bad(char **a, int n)
+{
+	static ntfschar bad[] = { const_cpu_to_le16('$'), const_cpu_to_le16('B'), const_cpu_to_le16('a'),
+				  const_cpu_to_le16('d'), const_cpu_to_le16('\0') };
+	const int64_t lcn = (int64_t)number(a[1]), count = (int64_t)number(a[2]);
+	ntfs_inode *ni = inode_open(volume, FILE_BadClus, "$BadClus");
+	ntfs_attr *na = ntfs_attr_open(ni, AT_DATA, bad, 4);
+	ntfs_attr_search_ctx *ctx = ntfs_attr_get_search_ctx(ni, NULL);
+	runlist_element *run = xalloc(2 * sizeof *run), *all;
+	unsigned at;
+	int len;
+
+	(void)n;
+	if (!na || !ctx || ntfs_attr_map_whole_runlist(na) < 0 || ntfs_attr_lookup(AT_DATA, bad, 4, CASE_SENSITIVE, 0, NULL, 0, ctx) < 0)
+		DIE("$BadClus: %s", strerror(errno));
+	if (count == 0 || lcn + count > volume->nr_clusters)
+		DIE("%s: not clusters of the volume", a[1]);
+	run[0] = (runlist_element){ lcn, lcn, count };
+	run[1] = (runlist_element){ lcn + count, LCN_ENOENT, 0 };
+	all = ntfs_runlists_merge(na->rl, run);
+	if (!all || ntfs_bitmap_set_run(volume->lcnbmp_na, lcn, count) < 0)
+		DIE("%s: cannot be made bad: %s", a[1], strerror(errno));
+	na->rl = all;
+	at = le16_to_cpu(ctx->attr->mapping_pairs_offset);
+	len = ntfs_get_size_for_mapping_pairs(volume, all, 0, 1024);
+	if (len < 0 || ntfs_attr_record_resize(ctx->mrec, ctx->attr, (at + len + 7) & ~7U) < 0 ||
+	    ntfs_mapping_pairs_build(volume, (uint8_t *)ctx->attr + at, len, all, 0, NULL) < 0)
+		DIE("$BadClus: %s", strerror(errno));
+	ntfs_inode_mark_dirty(ni);
+	ntfs_attr_put_search_ctx(ctx);
+	ntfs_attr_close(na);
+	inode_close(ni, "$BadClus");
+}
+
+/*
  * The journal, $LogFile. Only its restart pages matter to those who ask whether it is clean: a client (NTFS itself) in the
  * list of those in use means that the volume was not closed. Windows 8 and later write version 2.0 where they only
  * hibernated the kernel (fast start-up). Layouts as in ntfs-3g's logfile.h.

@@ -196,6 +196,7 @@ void op_symlink(char **a, int n);
 void op_reparse(char **a, int n);
 void op_wof(char **a, int n);
 void op_usnjrnl(char **a, int n);
+void op_bad(char **a, int n);
 void op_logfile(char **a, int n);
 void op_time(char **a, int n);
 void op_dirty(char **a, int n);
