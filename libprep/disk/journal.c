@@ -256,7 +256,7 @@ static int write_journal(struct prep_disk *overlay, const char *path, mode_t mod
 	struct prep_disk *d = prep_overlay_base(overlay);
 	uint8_t head[HEADER_SIZE] = MAGIC, digest[DIGEST_SIZE], at[16];
 	struct witness *w = NULL;
-	struct record record;
+	struct record record = { .len = 0 };
 	size_t n;
 	int r;
 
@@ -336,7 +336,7 @@ static int get_record(struct stream *s, uint64_t disk_size, struct record *r, st
 static int data_fits(struct prep_disk *d, const struct record *r, struct prep_err *err)
 {
 	uint8_t now[DATA_MAX];
-	uint32_t sum[SECTORS];
+	uint32_t sum[SECTORS] = { 0 };
 
 	if (read_now(d, r, now, sum, err) < 0)
 		return -1;
