@@ -56,6 +56,7 @@ struct opts {
 	struct cmd cmd;
 	const char *image;
 	bool files;
+	bool step_done; /* the image has changed, although the command is not done */
 	struct prep_defrag how;
 };
 
@@ -175,8 +176,6 @@ static int defrag(struct opts *o, struct cmd_edit *edit, struct prep_defrag_repo
 {
 	struct prep_defrag_report first;
 
-	if (o->how.block_size == 0)
-		o->how.block_size = prep_vhd_block_size(edit->disk);
 	if (!o->files)
 		return prep_defrag(edit->volumes, edit->overlay, &o->how, rep, &o->cmd.progress, err);
 	/* Two steps: a place that the first has left may be used by the second (defrag.h). */
@@ -184,11 +183,22 @@ static int defrag(struct opts *o, struct cmd_edit *edit, struct prep_defrag_repo
 	if (prep_defrag(edit->volumes, edit->overlay, &o->how, &first, &o->cmd.progress, err) < 0 ||
 	    cmd_edit_next(&o->cmd, edit, err) < 0)
 		return -1;
+	o->step_done = o->cmd.in_place && !o->cmd.dry_run && first.moved > 0;
 	o->how.goal = PREP_DEFRAG_BLOCKS;
 	if (prep_defrag(edit->volumes, edit->overlay, &o->how, rep, &o->cmd.progress, err) < 0)
 		return -1;
 	add_run(rep, &first);
 	return 0;
+}
+
+/* A failure after the first of two steps: the image is sound, but not as it was. */
+static void tell_step_done(struct prep_err *err)
+{
+	const struct prep_err why = *err;
+
+	*err = (struct prep_err)PREP_ERR_INIT;
+	prep_fail(err, why.code == PREP_EREFUSED ? PREP_EFAIL : why.code,
+		  "%s (the first of two steps is done: files were made contiguous)", why.msg);
 }
 
 static int run(struct opts *o, struct prep_err *err)
@@ -199,6 +209,8 @@ static int run(struct opts *o, struct prep_err *err)
 
 	if (r == 0)
 		r = cmd_refuse_child(&o->cmd, edit.disk, "what is moved would be in it twice, and make it larger", err);
+	if (r == 0 && o->how.block_size == 0)
+		o->how.block_size = prep_vhd_block_size(edit.disk);
 	if (r == 0)
 		r = defrag(o, &edit, &rep, err);
 	/* All that a dry run tells is known by now. */
@@ -206,6 +218,8 @@ static int run(struct opts *o, struct prep_err *err)
 		r = cmd_edit_commit(&o->cmd, &edit, err);
 	if (r == 0)
 		report(o, &edit, &rep);
+	else if (o->step_done)
+		tell_step_done(err);
 	cmd_edit_close(&edit);
 	return r;
 }

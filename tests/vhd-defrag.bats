@@ -592,6 +592,7 @@ small_volume() {
 survives() {
 	local image=$1 kinds=$2 kind n count step status tried=0
 	shift 2
+	told=0
 	for kind in $kinds; do
 		cp "made/$image" "work/$image"
 		env FAULTS_HOW="$kind" FAULTS_AT=0 FAULTS_COUNT="$PWD/count" LD_PRELOAD="$faults" "$asan" vhd-defrag -q -i "$@" "work/$image"
@@ -608,6 +609,11 @@ survives() {
 			e*:0) [ ! -s err ] ;;
 			*) echo "$kind at call $n of $count: status $status"; cat err; return 1 ;;
 			esac
+			# of two steps one may be done, and is said to be
+			if grep -q 'first of two steps is done' err; then
+				told=$((told + 1))
+				run -1 cmp -s "made/$image" "work/$image"
+			fi
 			# a second cut, while the next command finishes the change
 			if [ -e "work/$image.prep-journal" ]; then
 				env FAULTS_HOW=kill FAULTS_AT=$((n % 40 + 1)) LD_PRELOAD="$faults" "$asan" vhd-info -q --quick "work/$image" >/dev/null 2>&1 || true
@@ -648,7 +654,9 @@ prepare_faults() {
 @test "a disk that fails or is full: every file has its bytes" {
 	prepare_faults
 	survives a.raw 'eio enospc eread' --block-size 512K
+	[ "$told" = 0 ]
 	survives a.raw 'eio enospc' --block-size 512K --goal files
+	[ "$told" -gt 0 ]
 }
 
 @test "the same for a dynamic VHD that grows" {
