@@ -336,7 +336,7 @@ static int get_record(struct stream *s, uint64_t disk_size, struct record *r, st
 static int data_fits(struct prep_disk *d, const struct record *r, struct prep_err *err)
 {
 	uint8_t now[DATA_MAX];
-	uint32_t sum[SECTORS] = { 0 };
+	uint32_t sum[SECTORS];
 
 	if (read_now(d, r, now, sum, err) < 0)
 		return -1;
@@ -357,7 +357,7 @@ static int read_journal(struct journal *j, struct prep_disk *d, struct witness *
 {
 	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], end[DIGEST_SIZE], at[16];
 	const char *path = j->s.name;
-	struct record record;
+	struct record record = { .len = 0 };
 	uint64_t n;
 	int fits = 1;
 
@@ -457,7 +457,7 @@ static int apply_fill(struct prep_disk *d, const struct record *r, uint64_t *zer
 static int apply_journal(struct journal *j, struct prep_disk *d, uint64_t *zeroed,
 			 const struct prep_progress *progress, struct prep_err *err)
 {
-	struct record r;
+	struct record r = { .len = 0 };
 
 	j->s.off = j->first;
 	*zeroed = 0;
