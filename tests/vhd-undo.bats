@@ -11,6 +11,10 @@ setup() {
 	faults=$build/tests/faults.so
 }
 
+teardown() {
+	[ -z "${open-}" ] || { chmod -R u+w "$open" && rm -r "$open"; }
+}
+
 # A base with files, and what the guest sees of it.
 make_base() {
 	new_image base.vhd --size 32M --format "${1:-dynamic}"
@@ -448,4 +452,66 @@ fresh() {
 			[ "$(mode work/base.vhd)" = 644 ]
 		done
 	done
+}
+
+# As somebody who may read and write files here by their modes alone.
+unprivileged() {
+	if [ "$(id -u)" -eq 0 ]; then
+		setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+	else
+		"$@"
+	fi
+}
+
+@test "a commit that was cut off, where the base or its folder cannot be written: refused, and nothing changed" {
+	[ -e "$faults" ] || skip "$faults: not built"
+	skip_without setpriv
+	# bats' own folders are closed to others
+	open=$(mktemp -d -p /tmp)
+	chmod 755 "$open"
+	unprivileged test -x "$build/cmd/vhd-info" || skip "only root can run what is in $build"
+	mkdir "$open/base" "$open/child"
+	new_image "$open/base/base.vhd" --size 32M
+	vhd-undo create -q "$open/base/base.vhd" "$open/child/undo.vhd"
+	vhd-rmfile -q -i "$open/child/undo.vhd" --preset pagefile
+	vhd-compact -q --to raw -o new.raw "$open/child/undo.vhd"
+	cp -a "$open" before
+	with_fault kill 0 vhd-undo commit -q "$open/child/undo.vhd"
+	count=$(cat count)
+	for ((n = count; n > 0; n--)); do
+		chmod -R u+w "$open"
+		rm -r "$open/base" "$open/child"
+		cp -a before/base before/child "$open"
+		with_fault kill "$n" vhd-undo commit -q "$open/child/undo.vhd" || true
+		[ ! -e "$open/base/base.vhd.prep-journal" ] || break
+	done
+	[ $n -gt 0 ]
+	chmod 777 "$open/child"
+	chmod 666 "$open/child/undo.vhd"
+	for mode in 444 666; do
+		chmod $mode "$open/base/base.vhd"
+		chmod 555 "$open/base"
+		sha256sum "$open"/*/* >sums
+		for words in "vhd-info $open/base/base.vhd" "vhd-zerofree -o $open/child/x $open/base/base.vhd" \
+			"vhd-info $open/child/undo.vhd" "vhd-compact -q --to raw -o - $open/child/undo.vhd" \
+			"ckm-pack -q -o $open/child/x $open/child/undo.vhd" "vhd-rmfile -i $open/child/undo.vhd /x" \
+			"vhd-undo commit $open/child/undo.vhd"; do
+			# shellcheck disable=SC2086 # several words
+			run -3 --separate-stderr unprivileged env "PATH=$PATH" $words
+			echo "$words: $stderr"
+			[ "${#stderr_lines[@]}" -eq 1 ]
+			[[ $stderr = *"base.vhd: a change that was cut off waits in "*"/base/base.vhd.prep-journal, and "*" cannot be written to finish it: Permission denied ("* ]]
+			case $mode:$words in
+			444:*) [[ $stderr = *'and the image cannot'* ]] ;;
+			# given the child alone, a command may not write to either
+			666:*/base.vhd) [[ $stderr = *'and its folder cannot'* ]] ;;
+			esac
+		done
+		sha256sum "$open"/*/* | cmp - sums
+	done
+	# who may, finishes it
+	chmod 755 "$open/base"
+	vhd-info -q "$open/base/base.vhd"
+	[ ! -e "$open/base/base.vhd.prep-journal" ]
+	same_guest "$open/base/base.vhd" new.raw
 }

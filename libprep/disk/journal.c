@@ -552,6 +552,21 @@ bool prep_journal_waits_near(const char *path)
 	return r;
 }
 
+/* A parent's folder may be closed to a command that was given the child alone, whoever runs it. */
+#define WAY_OUT " ('vhd-info' of the image itself finishes it, by one who may write there)"
+
+/* Whether files can be removed from the folder that `name` stands in: else errno says why. */
+static bool can_be_removed(const char *name)
+{
+	char *copy = strdup(name);
+	const bool ret = copy != NULL && eaccess(dirname(copy), W_OK | X_OK) == 0;
+	const int saved = errno;
+
+	free(copy);
+	errno = saved;
+	return ret;
+}
+
 int prep_journal_recover(const char *path, const struct prep_parents *parents, struct prep_err *err)
 {
 	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
@@ -567,8 +582,16 @@ int prep_journal_recover(const char *path, const struct prep_parents *parents, s
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		r = prep_fail(err, PREP_EREFUSED,
-			      "%s: a change that was cut off waits in %s, and the image cannot be written to finish it: %s",
+			      "%s: a change that was cut off waits in %s, and the image cannot be written to finish it: %s" WAY_OUT,
 			      path, name, strerror(errno));
+		goto out;
+	}
+	/* It would be applied again and again, whatever is written to the image in between. */
+	if (!can_be_removed(name)) {
+		r = prep_fail(err, PREP_EREFUSED,
+			      "%s: a change that was cut off waits in %s, and its folder cannot be written to finish it: %s" WAY_OUT,
+			      path, name, strerror(errno));
+		close(fd);
 		goto out;
 	}
 	r = prep_disk_open_fd_chain(fd, path, true, PREP_DISK_WRITE | PREP_DISK_NO_RECOVERY, parents, &d, err);

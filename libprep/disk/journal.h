@@ -25,7 +25,7 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 
 /*
  * Finish what a journal beside `path` holds, if there is one. PREP_EREFUSED
- * when it belongs to another image, or the image cannot be written or is in
+ * when it belongs to another image, or the image or its folder cannot be written or is in
  * use; PREP_EDAMAGED when the journal is. parents: as for prep_disk_open_chain.
  */
 int prep_journal_recover(const char *path, const struct prep_parents *parents, struct prep_err *err);
