@@ -68,7 +68,9 @@ static void XMLCALL start_element(void *arg, const XML_Char *name, const XML_Cha
 	struct parse *p = arg;
 
 	(void)attributes;
-	if (strcmp(name, "HostIndexingXP") == 0) {
+	if (p->in_string) {
+		refuse(p, "markup inside of a path");
+	} else if (strcmp(name, "HostIndexingXP") == 0) {
 		p->list = &p->s->xp;
 	} else if (strcmp(name, "HostIndexingVista") == 0) {
 		p->list = &p->s->vista;

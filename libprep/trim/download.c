@@ -288,6 +288,7 @@ void prep_download_close(struct prep_download *d)
 		if (d->lane[i].busy)
 			curl_multi_remove_handle(d->multi, d->lane[i].easy);
 		curl_easy_cleanup(d->lane[i].easy);
+		curl_easy_cleanup(d->lane[i].prepared);
 	}
 	curl_multi_cleanup(d->multi);
 	if (d->fd >= 0)

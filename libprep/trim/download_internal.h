@@ -35,7 +35,8 @@ struct piece {
 /* A connection, or a stream of one. */
 struct lane {
 	struct prep_download *d;
-	CURL *easy;
+	CURL *prepared;
+	CURL *easy;           /* of the request that is busy, or the last */
 	uint32_t piece;       /* number */
 	bool busy, begun, wanted, paused;
 	uint64_t asked, at;   /* first byte asked for; offset in the package of the next byte */

@@ -196,15 +196,15 @@ static size_t take(char *p, size_t size, size_t n, void *arg)
 int prep_download_lane(struct prep_download *d, struct lane *l, struct prep_err *err)
 {
 	l->d = d;
-	l->easy = curl_easy_init();
-	if (l->easy == NULL)
+	l->prepared = curl_easy_init();
+	if (l->prepared == NULL)
 		return prep_fail_nomem(err);
-	if (prep_http_prepare(l->easy, d->url, d->how, err) < 0)
+	if (prep_http_prepare(l->prepared, d->url, d->how, err) < 0)
 		return -1;
-	curl_easy_setopt(l->easy, CURLOPT_WRITEFUNCTION, take);
-	curl_easy_setopt(l->easy, CURLOPT_WRITEDATA, l);
-	curl_easy_setopt(l->easy, CURLOPT_PRIVATE, l);
-	curl_easy_setopt(l->easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)0);
+	curl_easy_setopt(l->prepared, CURLOPT_WRITEFUNCTION, take);
+	curl_easy_setopt(l->prepared, CURLOPT_WRITEDATA, l);
+	curl_easy_setopt(l->prepared, CURLOPT_PRIVATE, l);
+	curl_easy_setopt(l->prepared, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)0);
 	return 0;
 }
 
@@ -231,6 +231,12 @@ static void ask(struct prep_download *d, struct lane *l, uint32_t i)
 	l->asked = l->at = prep_slot_frame(d, p->first)->off + d->slot[p->first].have;
 	snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)l->asked,
 		 (unsigned long long)(last->off + last->stored - 1));
+	curl_easy_cleanup(l->easy);
+	l->easy = curl_easy_duphandle(l->prepared);
+	if (l->easy == NULL) {
+		fail(d, PREP_EFAIL, "out of memory", false);
+		return;
+	}
 	curl_easy_setopt(l->easy, CURLOPT_RANGE, d->no_ranges ? NULL : range);
 	if (curl_multi_add_handle(d->multi, l->easy) != CURLM_OK) {
 		fail(d, PREP_EFAIL, "libcurl cannot take a request", false);

@@ -302,7 +302,8 @@ unsigned prep_http_delay(CURL *easy, unsigned failures)
 /* ---- A whole resource ---- */
 
 struct get {
-	CURL *easy;
+	CURL *prepared;
+	CURL *easy;             /* a request's; its answer is asked for until the next */
 	const char *url;
 	uint64_t most;
 	size_t room;
@@ -389,7 +390,12 @@ static enum prep_http_outcome request(struct get *g, const struct prep_http_vers
 
 	g->begun = false;
 	g->received = 0;
-	curl_easy_setopt(g->easy, CURLOPT_RANGE, NULL);
+	curl_easy_cleanup(g->easy);
+	g->easy = curl_easy_duphandle(g->prepared);
+	if (g->easy == NULL) {
+		prep_fail_nomem(g->err);
+		return PREP_HTTP_NEVER;
+	}
 	if (g->body->len > 0) {
 		snprintf(range, sizeof range, "%zu-", g->body->len);
 		curl_easy_setopt(g->easy, CURLOPT_RANGE, range);
@@ -402,7 +408,6 @@ static enum prep_http_outcome request(struct get *g, const struct prep_http_vers
 	}
 	curl_easy_setopt(g->easy, CURLOPT_HTTPHEADER, headers);
 	c = curl_easy_perform(g->easy);
-	curl_easy_setopt(g->easy, CURLOPT_HTTPHEADER, NULL);
 	curl_slist_free_all(headers);
 	curl_easy_getinfo(g->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(g->easy, CURLINFO_CONDITION_UNMET, &unmet);
@@ -441,13 +446,13 @@ static int get(struct get *g, const struct prep_http_how *how, const struct prep
 	size_t reached = 0;
 	unsigned failures = 0;
 
-	if (prep_http_prepare(g->easy, g->url, how, g->err) < 0)
+	if (prep_http_prepare(g->prepared, g->url, how, g->err) < 0)
 		return -1;
-	curl_easy_setopt(g->easy, CURLOPT_WRITEFUNCTION, take);
-	curl_easy_setopt(g->easy, CURLOPT_WRITEDATA, g);
-	curl_easy_setopt(g->easy, CURLOPT_XFERINFOFUNCTION, report);
-	curl_easy_setopt(g->easy, CURLOPT_XFERINFODATA, g);
-	curl_easy_setopt(g->easy, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(g->prepared, CURLOPT_WRITEFUNCTION, take);
+	curl_easy_setopt(g->prepared, CURLOPT_WRITEDATA, g);
+	curl_easy_setopt(g->prepared, CURLOPT_XFERINFOFUNCTION, report);
+	curl_easy_setopt(g->prepared, CURLOPT_XFERINFODATA, g);
+	curl_easy_setopt(g->prepared, CURLOPT_NOPROGRESS, 0L);
 	for (;;) {
 		struct prep_err why = PREP_ERR_INIT;
 		const enum prep_http_outcome outcome = request(g, known, &why);
@@ -475,15 +480,16 @@ int prep_http_get(const char *url, const struct prep_http_how *how, uint64_t mos
 		  struct prep_err *err)
 {
 	struct get g = {
-		.easy = curl_easy_init(), .url = url, .most = most, .body = ret, .progress = progress, .err = err,
+		.prepared = curl_easy_init(), .url = url, .most = most, .body = ret, .progress = progress, .err = err,
 	};
 	int r;
 
 	*ret = (struct prep_http_body){ .data = NULL };
-	if (g.easy == NULL)
+	if (g.prepared == NULL)
 		return prep_fail_nomem(err);
 	r = get(&g, how, known, count);
 	curl_easy_cleanup(g.easy);
+	curl_easy_cleanup(g.prepared);
 	if (r < 0) {
 		free(ret->data);
 		ret->data = NULL;

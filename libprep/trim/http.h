@@ -54,7 +54,11 @@ int prep_http_local_path(const char *url, char **ret, struct prep_err *err);
 /* The URL of the index of a package: ".index" behind its path. The caller frees *ret. */
 int prep_http_index_url(const char *url, char **ret, struct prep_err *err);
 
-/* Set up a handle for GET. PREP_EFAIL where libcurl cannot. */
+/*
+ * Set up a handle for GET. PREP_EFAIL where libcurl cannot. Each request is made by a duplicate of it: up to 8.1.0
+ * libcurl keeps a pointer to the last answer's headers in a handle that is used again, and frees what it points to; a
+ * server can have it read and moved there, by a first header that begins with a blank (curl issue 11101).
+ */
 int prep_http_prepare(CURL *easy, const char *url, const struct prep_http_how *how, struct prep_err *err);
 
 /* ETag and Last-Modified of the answer that is coming in. */

@@ -350,6 +350,8 @@ static void bad_client_settings(void)
 		{ "", "no element" },
 		{ "<a></b>", "mismatched" },
 		{ "<a><HostIndexingXP><ArrayOfString/></HostIndexingXP></a>", "names a folder" },
+		{ "<a><HostIndexingXP><string>C:<HostIndexingXP></HostIndexingXP></string></HostIndexingXP></a>",
+		  "markup inside of a path" },
 		{ "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>", "DOCTYPE" },
 		{ "\377\376\0", "" },
 	};
