@@ -161,6 +161,15 @@ static int confine(void *arg, const char *base, const char *undo, struct prep_er
 	return cmd_confine(&o->cmd, &may, err);
 }
 
+/* Which is to change nothing, whatever it finds. */
+static int status(struct opts *o, struct prep_undo_report *rep, struct prep_err *err)
+{
+	struct prep_sandbox may = { .read_all = true };
+
+	cmd_may_open(&o->cmd, &may, o->operand[0]);
+	return cmd_confine(&o->cmd, &may, err) < 0 ? -1 : prep_undo_status(o->operand[0], &o->how, rep, err);
+}
+
 static int run(struct opts *o, struct prep_err *err)
 {
 	struct prep_undo_report rep = { .base = NULL };
@@ -181,7 +190,7 @@ static int run(struct opts *o, struct prep_err *err)
 		r = prep_undo_discard(o->operand[0], &o->how, &rep, err);
 		break;
 	default:
-		r = prep_undo_status(o->operand[0], &o->how, &rep, err);
+		r = status(o, &rep, err);
 	}
 	if (r == 0)
 		report(o, &rep);

@@ -117,6 +117,7 @@ closed() {
 		vhd-rmfile -q -i --preset pagefile in/undo.vhd
 		tries vhd-undo status -q in/undo.vhd
 		[ "$read_last$write_last" = 00 ]
+		[ "$write_open" -le 2 ]
 		tries vhd-undo $verb -q in/undo.vhd
 		[ "$read_last$write_last" = 00 ]
 		# its own header, and the names in it
