@@ -21,9 +21,27 @@ others() {
 	done
 }
 
+is_vhd() {
+	[ "$(head -c 8 "$1")" = conectix ] || [ "$(tail -c 512 "$1" | head -c 8)" = conectix ]
+}
+
+# The disk in image $1 goes to $want/guest; QEMU, which we did not write, sees the same. It is asked once for each file
+# that is met: most points leave one of a few.
+read_disk() {
+	guest "$1" >"$want/guest" || no "$1: not to be read"
+	digest=$(sha256sum "$1" "$want/guest" | cut -c 1-64 | tr -d '\n')
+	[ ! -e "$want/qemu.$digest" ] || return 0
+	image=driver=raw
+	! is_vhd "$1" || image=driver=vpc,force_size_calc=current_size
+	said=$(qemu-img compare --image-opts "$image,file.driver=file,file.filename=$1" \
+		"driver=raw,file.driver=file,file.filename=$want/guest" 2>&1)
+	[ "$said" = 'Images are identical.' ] || no "$1: QEMU sees another disk: $said"
+	: >"$want/qemu.$digest"
+}
+
 # The disk in image $1 is old or new; sets $is.
 old_or_new() {
-	guest "$1" >"$want/guest" || no "$1: not to be read"
+	read_disk "$1"
 	if cmp -s "$want/guest" "$want/new.guest"; then
 		is=new
 	elif cmp -s "$want/guest" "$want/old.guest"; then
@@ -65,7 +83,8 @@ finish() {
 judge_files() {
 	said=$(vhd-info --check "$1" 2>&1 >/dev/null) || no "vhd-info: $said"
 	ntfs-populate --digest "$1" | cmp -s - "$want/old.files" || no "$1: other files than before"
-	guest "$1" | cmp -s - "$want/new.guest" && is=new || is=old
+	read_disk "$1"
+	cmp -s "$want/guest" "$want/new.guest" && is=new || is=old
 	as_told "$1"
 	finish "$2" "$1"
 }
@@ -76,7 +95,7 @@ judge_output() {
 	is=none
 	if [ -e "$2" ]; then
 		old_or_new "$2"
-		qemu-img info -f "${4:-vpc}" "$2" >/dev/null || no "$2: not for qemu-img"
+		is_vhd "$2" || no "$2: no VHD"
 	fi
 	[ -e "$2" ] || [ ! -e "$want/old.guest" ] || no "$2: gone"
 	as_told "$2"
@@ -142,7 +161,8 @@ judge_undo_commit() {
 	fi
 	is=new
 	vhd-info --quick -q base.vhd >/dev/null || no "base.vhd: damaged"
-	guest base.vhd | cmp -s - "$want/new.guest" || no "base.vhd: not what was committed"
+	read_disk base.vhd
+	cmp -s "$want/guest" "$want/new.guest" || no "base.vhd: not what was committed"
 	# the next command that writes
 	vhd-zerofree -q -i base.vhd || no "base.vhd: cannot be written"
 	lifted
@@ -222,6 +242,7 @@ judge_fetch() {
 	if [ $is != new ] || [ -e "$1.part" ]; then
 		sh -c "$2" >/dev/null || no "the next run fails"
 	fi
-	guest "$1" | cmp -s - "$want/new.guest" || no "$1: not the image after the next run"
+	read_disk "$1"
+	cmp -s "$want/guest" "$want/new.guest" || no "$1: not the image after the next run"
 	[ -z "$(others "$1")" ] || no "left: $(others "$1")"
 }
