@@ -405,7 +405,7 @@ field() {
 	[ ! -e x.vhd ]
 	# between two runs
 	bad --cut 3000000 --times 1 "$www"
-	timeout -s KILL 0.2 ckm-fetch -q --limit-rate 4M -o y.vhd "$url/v2.ckm" || true
+	timeout --foreground -s KILL 0.2 ckm-fetch -q --limit-rate 4M -o y.vhd "$url/v2.ckm" || true
 	cp "$www/v3.ckm.index" new/v2.ckm.index
 	bad new
 	run -0 ckm-fetch -o y.vhd "$url/v2.ckm"
@@ -422,14 +422,16 @@ field() {
 
 # ---- Going on ----
 
+# --foreground: timeout waits for what it killed, which has its lock until it is gone.
 @test "killed at many points, nothing is fetched twice but what was in flight" {
 	use_series
 	bad --rate 5000000 "$www"
 	for _ in $(seq 8); do
-		timeout -s KILL "0.$((100 + RANDOM % 300))" ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
+		timeout --foreground -s KILL "0.$((100 + RANDOM % 300))" ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
 		[ ! -e out.vhd ] || break
 	done
-	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
+	# fast enough, the last of them has finished it
+	run -0 ckm-fetch -f --json -o out.vhd "$url/v2.ckm"
 	same_guest "$www/v2.vhd" out.vhd
 	[ ! -e out.vhd.part ]
 	sleep 0.3
@@ -457,7 +459,7 @@ field() {
 @test "what a cut-off run left is not believed" {
 	use_series
 	bad --rate 3000000 --times 4 "$www"
-	timeout -s KILL 0.8 ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
+	timeout --foreground -s KILL 0.8 ckm-fetch -q -o out.vhd "$url/v2.ckm" || true
 	[ -e out.vhd.part/disk ]
 	for i in 0 300 700 1100 5000; do
 		printf 'damage' | dd of=out.vhd.part/disk bs=4096 seek=$i conv=notrunc status=none
@@ -468,7 +470,7 @@ field() {
 	same_guest "$www/v2.vhd" out.vhd
 	# nor another format
 	bad --rate 3000000 --times 4 "$www"
-	timeout -s KILL 0.8 ckm-fetch -q -o b.vhd "$url/v2.ckm" || true
+	timeout --foreground -s KILL 0.8 ckm-fetch -q -o b.vhd "$url/v2.ckm" || true
 	[ -e b.vhd.part/disk ]
 	run -0 ckm-fetch --to raw -o b.vhd "$url/v2.ckm"
 	same_guest "$www/v2.vhd" b.vhd

@@ -390,7 +390,7 @@ start_server() {
 	kill "$server"
 	start_server
 	cp s/v1.vhd out.vhd
-	timeout -s KILL 2 ckm-fetch -q -f --limit-rate 30000 -o out.vhd "$url/only.ckm" || true
+	timeout --foreground -s KILL 2 ckm-fetch -q -f --limit-rate 30000 -o out.vhd "$url/only.ckm" || true
 	[ -d out.vhd.part ]
 	cmp s/v1.vhd out.vhd
 	run -0 ckm-fetch -f --json -o out.vhd "$url/only.ckm"
