@@ -447,6 +447,7 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const int buffer = 16384; /* what the log has as sent has been taken, or nearly so */
 	socklen_t len = sizeof at;
 	int fd;
 
@@ -458,7 +459,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 64) != 0 ||
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer) != 0 ||
+	    bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 64) != 0 ||
 	    getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
 		perror("badserver");
 		return 1;
