@@ -295,6 +295,8 @@ static void finish(struct prep_download *d, struct lane *l, CURLcode result)
 	l->busy = p->running = false;
 	if (l == d->whole)
 		d->whole = NULL;
+	/* What has come by this lane, and proved damaged since, has a piece of its own. */
+	p->first = (uint32_t)prep_min(prep_max(p->first, l->k), p->end);
 	if (!piece_start(d, p) || in_vain || d->failed)
 		return;
 	if (outcome == PREP_HTTP_GOOD) {
