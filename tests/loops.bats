@@ -13,13 +13,17 @@ setup() {
 	cd "$BATS_TEST_TMPDIR" || return
 }
 
+in_bounds() {
+	limit_memory 655360
+	ulimit -t $((10 * slower))
+	exec timeout $((60 * slower)) "$@"
+}
+
 # bounded STATUS TEXT COMMAND...: in 10 s of the processor, and 640 MiB of addresses; refusals are a line with TEXT
 bounded() {
 	local want=$1 text=$2
 	shift 2
-	# shellcheck disable=SC2016 # the arguments are the inner shell's
-	run --separate-stderr bash -c 'case $1 in *san) ;; *) ulimit -v 655360 ;; esac; shift; ulimit -t 10; exec timeout 60 "$@"' \
-		bash "$build" "$@"
+	run --separate-stderr in_bounds "$@"
 	[ "$status" -eq "$want" ] || { echo "$*: status $status: $stderr"; return 1; }
 	[ "$want" -eq 0 ] || [[ "${#stderr_lines[@]}" -eq 1 && ${#stderr} -lt 1000 && $stderr = *"$text"* ]] ||
 		{ echo "$*: $stderr"; return 1; }
