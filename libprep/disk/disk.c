@@ -402,9 +402,10 @@ int prep_disk_zero(struct prep_disk *d, uint64_t off, uint64_t len, uint64_t *ch
 		if (from < to && first - to > between) {
 			if (d->ops->zero(d, from, to - from, err) < 0)
 				goto out;
-			from = to = first;
+			to = from;
 		}
-		from = from < to ? from : first;
+		if (from == to)
+			from = first;
 		to = last;
 	}
 	if (from < to && d->ops->zero(d, from, to - from, err) < 0)

@@ -308,6 +308,28 @@ static uint64_t check_evacuated(const struct prep_place *p, const struct prep_fs
 	return dragged;
 }
 
+/* A volume, surveyed, and which of its blocks to evacuate. */
+struct planned {
+	struct prep_disk *disk;
+	struct prep_defrag_survey survey;
+	struct prep_evacuation plan;
+};
+
+static void make_plan(struct planned *v)
+{
+	make_volume(check_random(8) * 512);
+	v->disk = make_disk();
+	CHECK_DONE(survey(v->disk, &v->survey));
+	CHECK_DONE(prep_evacuation_choose(&v->survey.layout, &v->plan, &err));
+}
+
+static void clear_plan(struct planned *v)
+{
+	prep_evacuation_clear(&v->plan);
+	prep_defrag_survey_clear(&v->survey);
+	prep_disk_close(v->disk);
+}
+
 /* Clusters that a place has left to give. */
 static uint64_t left_in(struct prep_place *p)
 {
@@ -327,24 +349,21 @@ static void evacuated_blocks_are_emptied(void)
 	for (unsigned i = 0; i < 150 && !check_ended; i++) {
 		uint8_t taken[BITS(CLUSTERS)] = { 0 }, pin[BITS(BLOCKS_MAX)] = { 0 };
 		uint64_t there = 0, used = 0, dragged = 0;
-		struct prep_defrag_survey s;
-		struct prep_evacuation plan;
 		struct prep_place p;
-		struct prep_disk *d;
+		struct planned v;
 
-		make_volume(check_random(8) * 512);
-		d = make_disk();
-		CHECK_DONE(survey(d, &s));
-		CHECK_DONE(prep_evacuation_choose(&s.layout, &plan, &err));
-		CHECK_DONE(prep_place_init(&p, &s, &plan, &err));
+		make_plan(&v);
+		if (check_ended)
+			return;
+		CHECK_DONE(prep_place_init(&p, &v.survey, &v.plan, &err));
 		p.pin = pin;
 		for (uint64_t lcn = 0; lcn < CLUSTERS; lcn++)
-			there += prep_bit_get(free_map, lcn) && prep_bit_get(plan.stays, first_of(lcn)) &&
-				 prep_bit_get(plan.stays, last_of(lcn));
+			there += prep_bit_get(free_map, lcn) && prep_bit_get(v.plan.stays, first_of(lcn)) &&
+				 prep_bit_get(v.plan.stays, last_of(lcn));
 		for (unsigned n = 0; n < STREAMS && !check_ended; n++) {
 			const uint64_t stuck = p.stuck;
 
-			if (!prep_defrag_survey_movable(&s, &stream[n]))
+			if (!prep_defrag_survey_movable(&v.survey, &stream[n]))
 				continue;
 			CHECK_DONE(prep_place_evacuated(&p, &stream[n], &err));
 			/* now and then it cannot be moved after all: its holes are there for the others again */
@@ -352,10 +371,10 @@ static void evacuated_blocks_are_emptied(void)
 				uint8_t scratch[BITS(CLUSTERS)];
 
 				memcpy(scratch, taken, sizeof scratch);
-				check_pieces(&p, &stream[n], plan.stays, scratch);
+				check_pieces(&p, &stream[n], v.plan.stays, scratch);
 				CHECK_DONE(prep_place_give_back(&p, &err));
 			} else {
-				check_pieces(&p, &stream[n], plan.stays, taken);
+				check_pieces(&p, &stream[n], v.plan.stays, taken);
 			}
 			dragged += check_evacuated(&p, &stream[n], p.stuck - stuck);
 		}
@@ -368,9 +387,7 @@ static void evacuated_blocks_are_emptied(void)
 		/* a block of each part that found no hole is kept */
 		CHECK_EQ(p.stuck > 0, prep_bit_next(pin, 0, BLOCKS_MAX, true) < BLOCKS_MAX);
 		prep_place_clear(&p);
-		prep_evacuation_clear(&plan);
-		prep_defrag_survey_clear(&s);
-		prep_disk_close(d);
+		clear_plan(&v);
 	}
 	CHECK(seen_dragged && seen_stuck);
 }
@@ -383,22 +400,19 @@ static void chosen_streams_are_made_whole(void)
 	for (unsigned i = 0; i < 60 && !check_ended; i++) {
 		uint8_t taken[BITS(CLUSTERS)] = { 0 };
 		uint64_t bytes, all, placed = 0, budget;
-		struct prep_defrag_survey s;
-		struct prep_evacuation plan;
 		struct prep_place p;
-		struct prep_disk *d;
+		struct planned v;
 
-		make_volume(check_random(8) * 512);
-		d = make_disk();
-		CHECK_DONE(survey(d, &s));
-		CHECK_DONE(prep_evacuation_choose(&s.layout, &plan, &err));
-		memset(plan.evacuate, 0, (size_t)(s.layout.blocks / 8 + 9));
-		memset(plan.stays, 0xFF, (size_t)(s.layout.blocks / 8 + 9));
-		CHECK_DONE(prep_place_init(&p, &s, &plan, &err));
+		make_plan(&v);
+		if (check_ended)
+			return;
+		memset(v.plan.evacuate, 0, (size_t)(v.survey.layout.blocks / 8 + 9));
+		memset(v.plan.stays, 0xFF, (size_t)(v.survey.layout.blocks / 8 + 9));
+		CHECK_DONE(prep_place_init(&p, &v.survey, &v.plan, &err));
 		CHECK_DONE(prep_place_choose_wholes(&p, &fake, UINT64_MAX, &all, &err));
 		prep_place_clear(&p);
 		budget = i % 2 == 0 ? UINT64_MAX : all / 3;
-		CHECK_DONE(prep_place_init(&p, &s, &plan, &err));
+		CHECK_DONE(prep_place_init(&p, &v.survey, &v.plan, &err));
 		CHECK_DONE(prep_place_choose_wholes(&p, &fake, budget, &bytes, &err));
 		CHECK(bytes <= budget && bytes <= all);
 		CHECK(i % 2 != 0 || bytes == all);
@@ -406,7 +420,7 @@ static void chosen_streams_are_made_whole(void)
 			uint64_t clusters = 0, went = 0, targets = 0, next = UINT64_MAX;
 
 			CHECK_DONE(prep_place_whole(&p, &stream[n], &err));
-			check_pieces(&p, &stream[n], plan.stays, taken);
+			check_pieces(&p, &stream[n], v.plan.stays, taken);
 			for (uint64_t vcn = 0; vcn < stream_end(&stream[n]); vcn++) {
 				const uint64_t to = target_of(&p, vcn);
 
@@ -416,16 +430,14 @@ static void chosen_streams_are_made_whole(void)
 				next = to != PREP_FS_HOLE ? to + 1 : next;
 			}
 			placed += went * CLUSTER;
-			CHECK(went == 0 || prep_defrag_survey_movable(&s, &stream[n]));
+			CHECK(went == 0 || prep_defrag_survey_movable(&v.survey, &stream[n]));
 			/* in one run, or, where none is long enough, in few long ones from the front on */
 			if (went == clusters && went > 0)
 				CHECK(targets < stream[n].runs);
 		}
 		CHECK(placed <= bytes);
 		prep_place_clear(&p);
-		prep_evacuation_clear(&plan);
-		prep_defrag_survey_clear(&s);
-		prep_disk_close(d);
+		clear_plan(&v);
 	}
 }
 
