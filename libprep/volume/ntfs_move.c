@@ -89,6 +89,70 @@ static int note_shift(struct shifts *s, uint64_t from, uint64_t to, uint64_t len
 	return 0;
 }
 
+/* What is wrong with a file's record, and which it is. */
+static int fail_at(struct prep_ntfs *n, uint64_t id, struct prep_err *err, const char *what)
+{
+	const int code = errno;
+	char text[96];
+
+	snprintf(text, sizeof text, "record %llu: %s", (unsigned long long)id, what);
+	errno = code;
+	return prep_ntfs_fail(n, err, text);
+}
+
+/* Add the runs of the one of its records that begins at vcn to the list: the cluster behind them, or -1. */
+static VCN add_extent(struct prep_ntfs *n, ntfs_attr *na, ntfs_attr_search_ctx *ctx, VCN vcn, struct list *l,
+		      struct prep_err *err)
+{
+	runlist_element *part;
+	VCN end = -1;
+
+	if (ntfs_attr_lookup(na->type, na->name, na->name_len, CASE_SENSITIVE, vcn, NULL, 0, ctx) != 0 ||
+	    (VCN)le64toh((uint64_t)ctx->attr->lowest_vcn) != vcn)
+		return -1;
+	part = ntfs_mapping_pairs_decompress(n->vol, ctx->attr, NULL);
+	if (part == NULL)
+		return -1;
+	for (const runlist_element *e = part; e->length > 0; e++) {
+		/* Before and behind its own stands what is another record's. */
+		if (e->lcn == LCN_RL_NOT_MAPPED)
+			continue;
+		if (append(l, e->vcn, e->lcn, e->length, err) < 0) {
+			end = -1;
+			break;
+		}
+		end = e->vcn + e->length;
+	}
+	free(part);
+	return end;
+}
+
+/*
+ * Have libntfs-3g know all runs of an attribute. ntfs_attr_map_whole_runlist() joins those of each
+ * record with all before them: in a file of a million fragments that is most of the time.
+ */
+static int map_runs(struct prep_ntfs *n, ntfs_attr *na, uint64_t id, struct prep_err *err)
+{
+	const VCN clusters = na->allocated_size >> n->cluster_bits;
+	ntfs_attr_search_ctx *ctx = ntfs_attr_get_search_ctx(na->ni, NULL);
+	struct list l = { NULL, 0, 0 };
+	VCN vcn = ctx == NULL ? -1 : 0;
+
+	errno = ctx == NULL ? ENOMEM : EIO;
+	while (vcn >= 0 && vcn < clusters)
+		vcn = add_extent(n, na, ctx, vcn, &l, err);
+	if (ctx != NULL)
+		ntfs_attr_put_search_ctx(ctx);
+	if (vcn < 0 || append(&l, vcn, LCN_ENOENT, 0, err) < 0) {
+		free(l.rl);
+		return fail_at(n, id, err, "cannot read the runs of a stream");
+	}
+	free(na->rl);
+	na->rl = l.rl;
+	NAttrSetFullyMapped(na);
+	return 0;
+}
+
 /*
  * Whether the runs that libntfs-3g has are those that the caller saw: what is
  * moved is copied by the one and renamed by the other.
@@ -203,17 +267,6 @@ static uint64_t may_want(const struct prep_ntfs *n, const ntfs_inode *ni, const 
 	return ((mft + list) >> n->cluster_bits) + 4;
 }
 
-/* What is wrong with a file's record, and which it is. */
-static int fail_at(struct prep_ntfs *n, uint64_t id, struct prep_err *err, const char *what)
-{
-	const int code = errno;
-	char text[96];
-
-	snprintf(text, sizeof text, "record %llu: %s", (unsigned long long)id, what);
-	errno = code;
-	return prep_ntfs_fail(n, err, text);
-}
-
 /* Put the new runs in force, and note what is free now. */
 static int enforce(struct prep_ntfs *n, ntfs_attr *na, uint64_t id, struct list *l, const struct shifts *s,
 		   struct prep_err *err)
@@ -240,8 +293,8 @@ static int move_attr(struct prep_ntfs *n, ntfs_attr *na, struct prep_fs_move *m,
 
 	if (!NAttrNonResident(na))
 		return 0;
-	if (ntfs_attr_map_whole_runlist(na) != 0)
-		return fail_at(n, m->stream->id, err, "cannot read the runs of a stream");
+	if (map_runs(n, na, m->stream->id, err) < 0)
+		return -1;
 	if (!same_runs(n, na->rl, m->stream))
 		return 0;
 	r = rewrite(n, na->rl, m, &l, &s, err);

@@ -6,6 +6,8 @@
  */
 #include "libprep/prep/defrag_place.h"
 
+#include <sys/mman.h>
+
 #include "libprep/base/bytes.h"
 #include "libprep/disk/raw.h"
 #include "libprep/volume/fs_ops.h"
@@ -164,22 +166,28 @@ static void make_volume(uint64_t shift)
 	}
 }
 
-/* The volume on a disk: data in the used clusters of most blocks, nothing in the others. */
+/* The volume on a disk: data in a used cluster of most blocks, nothing in the others. */
 static struct prep_disk *make_disk(void)
 {
 	const uint64_t size = start + (uint64_t)CLUSTERS * CLUSTER;
 	static unsigned char data[CLUSTER];
+	uint8_t written[BITS(BLOCKS_MAX)] = { 0 };
 	struct prep_disk *d;
-	int fd = check_create("disk");
+	const int fd = memfd_create("disk", MFD_CLOEXEC);
 
 	memset(data, 0xAA, sizeof data);
 	memset(live, 0, sizeof live);
 	for (uint64_t i = 0; i < BLOCKS_MAX; i++)
 		if (check_random(8) > 0)
 			prep_bit_set(live, i);
-	for (uint64_t lcn = 0; lcn < CLUSTERS; lcn++)
-		if (!prep_bit_get(free_map, lcn) && prep_bit_get(live, first_of(lcn)) && prep_bit_get(live, last_of(lcn)))
-			check_write(fd, data, sizeof data, start + lcn * CLUSTER);
+	for (uint64_t lcn = 0; lcn < CLUSTERS; lcn++) {
+		if (prep_bit_get(free_map, lcn) || !prep_bit_get(live, first_of(lcn)) || !prep_bit_get(live, last_of(lcn)) ||
+		    (prep_bit_get(written, first_of(lcn)) && prep_bit_get(written, last_of(lcn))))
+			continue;
+		check_write(fd, data, sizeof data, start + lcn * CLUSTER);
+		prep_bit_set(written, first_of(lcn));
+		prep_bit_set(written, last_of(lcn));
+	}
 	if (ftruncate(fd, (off_t)size) != 0 || prep_raw_open(fd, "disk", size, &d, &err) < 0)
 		exit(1);
 	return d;
