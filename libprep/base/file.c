@@ -264,6 +264,16 @@ int prep_file_lock(int fd, bool write, const char *name, struct prep_err *err)
 	return 0;
 }
 
+int prep_file_not_opened(const char *path, bool write, struct prep_err *err)
+{
+	const int why = errno;
+
+	if (why == EACCES && access(path, write ? W_OK : R_OK) == 0)
+		return prep_fail(err, PREP_EREFUSED, "%s: in use by another process, which has just replaced it", path);
+	errno = why;
+	return prep_fail_errno(err, "%s", path);
+}
+
 int prep_file_check_space(int fd, const char *name, uint64_t need, struct prep_err *err)
 {
 	struct statvfs vfs;

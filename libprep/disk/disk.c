@@ -175,7 +175,7 @@ static int open_file(const char *path, unsigned flags, const struct prep_parents
 			return -1;
 		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
 		if (fd < 0)
-			return prep_fail_errno(err, "%s", path);
+			return prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
 		if (open_alone(fd, path, flags, c, ret, err) < 0) {
 			close(fd);
 			return -1;

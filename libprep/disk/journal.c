@@ -567,13 +567,29 @@ static bool can_be_removed(const char *name)
 	return ret;
 }
 
+/*
+ * The image cannot be written. Whether a journal waits all the same: 1; 0 when it is gone by now; -1 when it
+ * is somebody's who is at work on the image just now, and began when this process had given up its rights.
+ */
+static int waits_for_others(const char *path, const char *name, struct prep_err *err)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return prep_file_not_opened(path, false, err);
+	r = prep_file_lock(fd, false, path, err);
+	close(fd);
+	return r < 0 ? -1 : waits(name);
+}
+
 int prep_journal_recover(const char *path, const struct prep_parents *parents, struct prep_err *err)
 {
 	char *name = prep_file_beside(path, JOURNAL_SUFFIX);
 	struct journal j = { .s.fd = -1 };
 	struct prep_disk *d;
 	uint64_t zeroed;
-	int fd, r;
+	int fd, r, why;
 
 	if (!waits(name)) {
 		free(name);
@@ -581,9 +597,12 @@ int prep_journal_recover(const char *path, const struct prep_parents *parents, s
 	}
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
-		r = prep_fail(err, PREP_EREFUSED,
-			      "%s: a change that was cut off waits in %s, and the image cannot be written to finish it: %s" WAY_OUT,
-			      path, name, strerror(errno));
+		why = errno;
+		r = waits_for_others(path, name, err);
+		if (r > 0)
+			r = prep_fail(err, PREP_EREFUSED,
+				      "%s: a change that was cut off waits in %s, and the image cannot be written to finish it: %s" WAY_OUT,
+				      path, name, strerror(why));
 		goto out;
 	}
 	/* It would be applied again and again, whatever is written to the image in between. */
