@@ -174,8 +174,10 @@ static int open_file(const char *path, unsigned flags, const struct prep_parents
 		if (!(flags & PREP_DISK_NO_RECOVERY) && prep_journal_recover(path, parents, err) < 0)
 			return -1;
 		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-		if (fd < 0)
-			return prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
+		if (fd < 0) {
+			prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
+			return -1;
+		}
 		if (open_alone(fd, path, flags, c, ret, err) < 0) {
 			close(fd);
 			return -1;
