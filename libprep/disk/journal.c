@@ -61,7 +61,7 @@ struct stream {
 	int fd;                  /* reading, from off on */
 	uint64_t off, size;
 	const char *name;
-	EVP_MD_CTX *sha;
+	EVP_MD_CTX *sha;         /* NULL once a file has been read through, and is read again */
 	uint8_t buf[BUFFER];     /* what is not written yet, or what the file holds at `at` */
 	uint64_t at;
 	size_t used;
@@ -101,7 +101,7 @@ static int get(struct stream *s, void *buf, size_t len, struct prep_err *err)
 	}
 	memcpy(buf, s->buf + (s->off - s->at), len);
 	s->off += len;
-	if (EVP_DigestUpdate(s->sha, buf, len) != 1)
+	if (s->sha != NULL && EVP_DigestUpdate(s->sha, buf, len) != 1)
 		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", s->name);
 	return 0;
 }
@@ -388,6 +388,8 @@ static int read_journal(struct journal *j, struct prep_disk *d, struct witness *
 	} while (record.kind != RECORD_END);
 	if (EVP_DigestFinal_ex(j->s.sha, digest, NULL) != 1)
 		return prep_fail(err, PREP_EFAIL, "%s: SHA-256 failed", path);
+	EVP_MD_CTX_free(j->s.sha);
+	j->s.sha = NULL;
 	if (prep_file_pread(j->s.fd, end, DIGEST_SIZE, j->s.off, path, err) < 0)
 		return -1;
 	if (memcmp(end, digest, DIGEST_SIZE) != 0)
