@@ -36,7 +36,7 @@ static int open_package(struct prep_base *b, const char *path, const struct prep
 	/* An index alone has no offset in a package. */
 	b->has_content = prep_ckm_info(b->package)->section_off != 0;
 	b->name = path;
-	return 0;
+	return b->has_content ? prep_frame_cache_new(b->package, PREP_FRAME_CACHE_KEEP, &b->frames, err) : 0;
 }
 
 /* The package is the one whose index was named too. */
@@ -138,6 +138,7 @@ void prep_base_close(struct prep_base *b)
 	prep_plan_clear(&b->plan);
 	prep_survey_clear(&b->survey);
 	prep_disk_close(b->disk);
+	prep_frame_cache_free(b->frames);
 	prep_ckm_close(b->package);
 	free(b->home);
 	free(b->run_at);
@@ -153,62 +154,36 @@ bool prep_base_readable(const struct prep_base *b, uint32_t chunk)
 
 int prep_base_reader_open(struct prep_base_reader *r, struct prep_err *err)
 {
-	*r = (struct prep_base_reader){ .base = NULL };
+	*r = (struct prep_base_reader){ .frames = NULL };
 	return prep_hash_open(&r->hash, err);
 }
 
-static void drop_frames(struct prep_base_reader *r)
+static void leave_frame(struct prep_base_reader *r)
 {
-	for (unsigned i = 0; i < PREP_BASE_FRAMES; i++) {
-		free(r->frame[i]);
-		r->frame[i] = NULL;
-	}
-	free(r->stored);
-	r->stored = NULL;
-	r->base = NULL;
+	if (r->frames != NULL)
+		prep_frame_cache_put(r->frames, r->number);
+	r->frames = NULL;
 }
 
 void prep_base_reader_close(struct prep_base_reader *r)
 {
 	if (r->hash.md == NULL)
 		return;
-	drop_frames(r);
+	leave_frame(r);
 	prep_hash_close(&r->hash);
 }
 
-/* A frame of the package, unpacked now or among the last ones. */
-static int get_frame(struct prep_base_reader *r, const struct prep_base *b, uint32_t number, struct prep_err *err)
+/* Hold a frame of the package. */
+static int enter_frame(struct prep_base_reader *r, const struct prep_base *b, uint32_t number, struct prep_err *err)
 {
-	const struct prep_frame *f = &b->index->frame[number];
-	unsigned i = 0;
-	uint8_t *data;
-
-	if (r->base != b)
-		drop_frames(r);
-	r->base = b;
-	while (i < PREP_BASE_FRAMES - 1 && r->frame[i] != NULL && r->number[i] != number)
-		i++;
-	data = r->frame[i];
-	if (data == NULL || r->number[i] != number) {
-		free(data);
-		free(r->stored);
-		r->frame[i] = NULL;
-		data = malloc((size_t)f->size + 1);
-		r->stored = malloc((size_t)f->stored + 1);
-		if (data == NULL || r->stored == NULL) {
-			free(data);
-			return prep_fail_nomem(err);
-		}
-		if (prep_ckm_read_frame(b->package, number, r->stored, err) < 0 ||
-		    prep_ckm_decode_frame(b->package, number, r->stored, NULL, data, err) < 0) {
-			free(data);
-			return -1;
-		}
-	}
-	memmove(r->frame + 1, r->frame, i * sizeof *r->frame);
-	memmove(r->number + 1, r->number, i * sizeof *r->number);
-	r->frame[0] = data;
-	r->number[0] = number;
+	if (r->frames == b->frames && r->number == number)
+		return 0;
+	leave_frame(r);
+	/* Patch frames are no home of a chunk that can be read. */
+	if (prep_frame_cache_get(b->frames, number, NULL, &r->frame, err) < 0)
+		return -1;
+	r->frames = b->frames;
+	r->number = number;
 	return 0;
 }
 
@@ -250,9 +225,9 @@ int prep_base_read(struct prep_base_reader *r, const struct prep_base *b, uint32
 
 	if (b->disk == NULL) {
 		/* Verified as it was unpacked. */
-		if (get_frame(r, b, c->frame, err) < 0)
+		if (enter_frame(r, b, c->frame, err) < 0)
 			return -1;
-		memcpy(buf, r->frame[0] + c->at, c->size);
+		memcpy(buf, r->frame + c->at, c->size);
 		return 0;
 	}
 	if (read_runs(b, s, b->home[chunk].at, buf, c->size, err) < 0 ||

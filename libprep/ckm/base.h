@@ -6,6 +6,7 @@
 #ifndef PREP_CKM_BASE_H
 #define PREP_CKM_BASE_H
 
+#include "libprep/ckm/frame_cache.h"
 #include "libprep/ckm/hash.h"
 #include "libprep/ckm/package.h"
 #include "libprep/ckm/plan.h"
@@ -27,6 +28,7 @@ struct prep_base {
 
 	/* Private. */
 	struct prep_ckm *package;
+	struct prep_frame_cache *frames;    /* where the content is the package's */
 	struct prep_disk *disk;
 	struct prep_plan plan;              /* of a surveyed image: owns the index */
 	struct prep_survey survey;
@@ -49,15 +51,15 @@ void prep_base_close(struct prep_base *b); /* an all-zero struct is allowed */
 bool prep_base_readable(const struct prep_base *b, uint32_t chunk);
 
 /* One thread's way of reading a base. */
-#define PREP_BASE_FRAMES 4
 struct prep_base_reader {
 	struct prep_hash hash;
-	const struct prep_base *base; /* whose frames are kept, */
-	uint8_t *frame[PREP_BASE_FRAMES], *stored; /* unpacked, the one used last in front */
-	uint32_t number[PREP_BASE_FRAMES];
+	struct prep_frame_cache *frames; /* of which a frame is held, or NULL */
+	uint32_t number;
+	const uint8_t *frame;
 };
 int prep_base_reader_open(struct prep_base_reader *r, struct prep_err *err);
-void prep_base_reader_close(struct prep_base_reader *r); /* an all-zero struct is allowed */
+/* Before the bases are closed that were read. An all-zero struct is allowed. */
+void prep_base_reader_close(struct prep_base_reader *r);
 
 /*
  * Read a chunk, verified, to buf. PREP_EREFUSED when it is not what the index

@@ -11,7 +11,7 @@
 #include "libprep/trim/target.h"
 #include "libprep/trim/writer.h"
 
-#define SEED_BATCH 128u /* chunks of one item that a thread takes at once */
+#define SEED_BATCH 128u /* chunks of one file or stream that a thread takes at once */
 
 /* A chunk to be read from a seed. */
 struct fetch {
@@ -63,6 +63,18 @@ static uint32_t size_of(const struct restore *r, const struct fetch *f)
 	return f->reference ? r->index->reference[f->wanted].size : r->index->chunk[f->wanted].size;
 }
 
+/*
+ * Whether f begins a batch: another item than that of the one before, or a batch is full. A
+ * package's frame is never divided: who takes the second half would wait until it is unpacked for the first.
+ */
+static bool begins_batch(const struct prep_supply *supply, const struct fetch *f, bool same_item, uint32_t in_batch)
+{
+	const struct prep_supply_origin *o = &supply->origin[f->origin];
+
+	return !same_item || (in_batch >= SEED_BATCH && !same_place(f, f - 1) &&
+			      o->catalog->origin[o->origin].kind != PREP_ORIGIN_PACKAGE);
+}
+
 /* What is to be taken from seeds, or checked there, in the order in which it is best read, in batches. */
 static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err)
 {
@@ -91,8 +103,7 @@ static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err
 		const struct fetch *f = &r->fetch[i];
 		const uint32_t this = prep_catalog_item_of(supply->origin[f->origin].catalog, f->chunk);
 
-		if (i == 0 || f->origin != f[-1].origin || this != item ||
-		    (in_batch >= SEED_BATCH && !same_place(f, f - 1))) {
+		if (begins_batch(supply, f, i > 0 && f->origin == f[-1].origin && this == item, in_batch)) {
 			r->batch[r->batches++] = i;
 			in_batch = 0;
 		}

@@ -20,6 +20,7 @@ struct prep_seed_source {
 	int folder;              /* descriptor, or -1 */
 	struct prep_disk *disk;
 	struct prep_ckm *package;
+	struct prep_frame_cache *frames; /* of the package */
 };
 
 int prep_seed_cache_path(const char *cache, const char *path, char **ret, struct prep_err *err)
@@ -124,7 +125,8 @@ static int open_package(struct prep_seed *s, const char *path, const struct prep
 			struct prep_err *err)
 {
 	s->source = new_sources(1, err);
-	if (s->source == NULL || prep_ckm_open(path, how->access, &s->source[0].package, err) < 0)
+	if (s->source == NULL || prep_ckm_open(path, how->access, &s->source[0].package, err) < 0 ||
+	    prep_frame_cache_new(s->source[0].package, PREP_FRAME_CACHE_KEEP, &s->source[0].frames, err) < 0)
 		return -1;
 	return prep_catalog_add_package(&s->catalog, path, prep_ckm_index(s->source[0].package), err);
 }
@@ -229,6 +231,7 @@ void prep_seed_close(struct prep_seed *s)
 		if (s->source[i].folder >= 0)
 			close(s->source[i].folder);
 		prep_disk_close(s->source[i].disk);
+		prep_frame_cache_free(s->source[i].frames);
 		prep_ckm_close(s->source[i].package);
 	}
 	free(s->source);
@@ -252,7 +255,10 @@ static void leave_item(struct prep_seed_reader *r)
 {
 	if (r->fd >= 0)
 		close(r->fd);
+	if (r->frames != NULL)
+		prep_frame_cache_put(r->frames, r->number);
 	r->fd = -1;
+	r->frames = NULL;
 	r->seed = NULL;
 }
 
@@ -268,31 +274,24 @@ void prep_seed_reader_close(struct prep_seed_reader *r)
 		return;
 	leave_item(r);
 	prep_hash_close(&r->hash);
-	free(r->stored);
-	free(r->frame);
 	free(r->reference);
 	if (r->other != NULL)
 		prep_seed_reader_close(r->other);
 	free(r->other);
 }
 
-static int make_room(uint8_t **buf, size_t *room, size_t want, struct prep_err *err)
-{
-	if (want <= *room)
-		return 0;
-	free(*buf);
-	*room = 0;
-	*buf = malloc(want);
-	if (*buf == NULL)
-		return prep_fail_nomem(err);
-	*room = want;
-	return 0;
-}
+/* Who reads which seed: what a patch is made of is read for. */
+struct patch_reader {
+	struct prep_seed_reader *r;
+	const struct prep_seed *s;
+};
 
-/* What patch frame i is made of, to r->reference. 1 when it is all there. */
-static int read_reference(struct prep_seed_reader *r, const struct prep_seed *s, const struct prep_ckm_index *in,
-			  uint32_t i, struct prep_err *err)
+/* prep_frame_references.get, to r->reference. */
+static int read_reference(void *arg, uint32_t i, const uint8_t **ret, struct prep_err *err)
 {
+	struct prep_seed_reader *r = ((struct patch_reader *)arg)->r;
+	const struct prep_seed *s = ((struct patch_reader *)arg)->s;
+	const struct prep_ckm_index *in = prep_seed_index(s);
 	const struct prep_patch *patch = prep_frame_patch(in, i);
 	uint8_t *to;
 
@@ -316,33 +315,28 @@ static int read_reference(struct prep_seed_reader *r, const struct prep_seed *s,
 			return ok;
 		to += in->reference[number].size;
 	}
+	*ret = r->reference;
 	return 1;
 }
 
-/* Unpack the frame that item is. 1 when it could be. */
-static int read_frame(struct prep_seed_reader *r, const struct prep_seed *s, struct prep_ckm *package, uint32_t i,
-		      struct prep_err *err)
+/* Hold a frame of a seed that is a package. 1 when it could be unpacked. */
+static int enter_frame(struct prep_seed_reader *r, const struct prep_seed *s, uint32_t number)
 {
-	const struct prep_frame *f = &prep_ckm_index(package)->frame[i];
+	struct prep_frame_cache *frames = s->source[0].frames;
+	struct patch_reader reader = { r, s };
+	const struct prep_frame_references references = { read_reference, &reader };
 	struct prep_err ignored = PREP_ERR_INIT;
-	int ok;
 
-	if (f->kind == PREP_FRAME_PATCH) {
-		ok = read_reference(r, s, prep_ckm_index(package), i, err);
-		if (ok != 1)
-			return ok;
-	}
-
-	if (make_room(&r->stored, &r->stored_room, f->stored, err) < 0 ||
-	    make_room(&r->frame, &r->frame_room, f->size, err) < 0)
-		return -1;
-	return prep_ckm_read_frame(package, i, r->stored, &ignored) == 0 &&
-	       prep_ckm_decode_frame(package, i, r->stored, r->reference, r->frame, &ignored) == 0;
+	if (prep_frame_cache_get(frames, number, &references, &r->frame, &ignored) != 1)
+		return 0;
+	r->frames = frames;
+	r->number = number;
+	return 1;
 }
 
 /* Go to an item: 1, or 0 when it cannot be read. */
 static int enter_item(struct prep_seed_reader *r, const struct prep_seed *s, uint32_t item,
-		      const struct prep_origin *o, const struct prep_seed_source *source, struct prep_err *err)
+		      const struct prep_origin *o, const struct prep_seed_source *source)
 {
 	struct stat st;
 	int ok = 1;
@@ -355,7 +349,7 @@ static int enter_item(struct prep_seed_reader *r, const struct prep_seed *s, uin
 		r->run = s->catalog.item[item].first_run;
 		r->run_at = 0;
 	} else {
-		ok = read_frame(r, s, source->package, item - o->first_item, err);
+		ok = enter_frame(r, s, item - o->first_item);
 	}
 	if (ok == 1) {
 		r->seed = s;
@@ -415,18 +409,16 @@ int prep_seed_read(struct prep_seed_reader *r, const struct prep_seed *s, uint32
 
 	if (source->folder < 0 && source->disk == NULL && source->package == NULL)
 		return 0;
-	if (r->seed != s || r->item != item) {
-		ok = enter_item(r, s, item, o, source, err);
-		if (ok != 1)
-			return ok;
-	}
+	if ((r->seed != s || r->item != item) && enter_item(r, s, item, o, source) != 1)
+		return 0;
 	if (o->kind == PREP_ORIGIN_FOLDER) {
 		ok = prep_file_pread(r->fd, buf, k->size, k->at, "seed", &ignored) == 0;
 	} else if (o->kind == PREP_ORIGIN_IMAGE) {
 		ok = read_runs(r, s, source->disk, k->at, buf, k->size);
 	} else {
-		ok = 1;
+		/* Verified as it was unpacked. */
 		memcpy(buf, r->frame + k->at, k->size);
+		return 1;
 	}
 	if (!ok)
 		return 0;

@@ -11,6 +11,7 @@
 #ifndef PREP_TRIM_SEED_H
 #define PREP_TRIM_SEED_H
 
+#include "libprep/ckm/frame_cache.h"
 #include "libprep/ckm/hash.h"
 #include "libprep/ckm/package.h"
 #include "libprep/disk/parent.h"
@@ -84,14 +85,16 @@ struct prep_seed_reader {
 	int fd;                       /* of a folder's file */
 	uint32_t run;                 /* of an image's stream: the last that was read, */
 	uint64_t run_at;              /* and where it begins in the stream */
-	uint8_t *stored, *frame;      /* of a package: packed and unpacked */
-	size_t stored_room, frame_room;
+	struct prep_frame_cache *frames; /* of a package: of which a frame is held, or NULL */
+	uint32_t number;
+	const uint8_t *frame;
 	uint8_t *reference;           /* of a patch: what it is made of, */
 	struct prep_seed_reader *other; /* and what reads that */
 };
 
 int prep_seed_reader_open(struct prep_seed_reader *r, struct prep_err *err);
-void prep_seed_reader_close(struct prep_seed_reader *r); /* an all-zero struct is allowed */
+/* Before the seeds are closed that were read. An all-zero struct is allowed. */
+void prep_seed_reader_close(struct prep_seed_reader *r);
 
 /*
  * Read chunk number `chunk` of the seed's catalog to buf (its size) and hash it.

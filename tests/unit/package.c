@@ -3,11 +3,13 @@
 #include "libprep/ckm/package.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <openssl/pem.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/ckm/frame_cache.h"
 #include "libprep/ckm/pack.h"
 #include "libprep/ckm/section.h"
 #include "libprep/ckm/verify.h"
@@ -421,6 +423,136 @@ static void the_error_names_the_frame(void)
 	free(p);
 }
 
+/* ---- The frame cache ---- */
+
+/* What is in a frame of a.ckm changes, or changes back. */
+static void flip_frame(const struct prep_frame *f)
+{
+	const int fd = open(check_path("a.ckm"), O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+
+	if (fd < 0 || pread(fd, &byte, 1, (off_t)f->off) != 1)
+		abort();
+	byte ^= 1;
+	check_write(fd, &byte, 1, f->off);
+	close(fd);
+}
+
+static void a_frame_is_unpacked_once_while_it_is_held_or_kept(void)
+{
+	const struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
+	const uint8_t *first, *again, *other;
+	struct prep_frame_cache *c;
+	const struct prep_frame *f;
+	struct prep_ckm *ckm;
+	struct prep_err err;
+
+	fill_disk(39);
+	CHECK_DONE(pack_disk(check_path("a.ckm"), &how, &err));
+	CHECK_DONE(prep_ckm_open(check_path("a.ckm"), &nothing, &ckm, &err));
+	f = prep_ckm_index(ckm)->frame;
+	CHECK(prep_ckm_index(ckm)->frames >= 3);
+
+	CHECK_DONE(prep_frame_cache_new(ckm, (uint64_t)f[1].size + f[2].size, &c, &err));
+	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &first, &err));
+	flip_frame(&f[0]);
+	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
+	CHECK(first == again);
+	prep_frame_cache_put(c, 0);
+	prep_frame_cache_put(c, 0);
+	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
+	CHECK(first == again);
+	/* Held, it stays whatever comes. */
+	for (uint32_t i = 1; i < 3; i++) {
+		CHECK_DONE(prep_frame_cache_get(c, i, NULL, &other, &err));
+		prep_frame_cache_put(c, i);
+	}
+	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
+	CHECK(first == again);
+	prep_frame_cache_put(c, 0);
+	prep_frame_cache_put(c, 0);
+	prep_frame_cache_free(c);
+
+	CHECK_DONE(prep_frame_cache_new(ckm, 0, &c, &err));
+	CHECK_FAILS(prep_frame_cache_get(c, 0, NULL, &first, &err), PREP_EDAMAGED, "frame 0 is damaged");
+	flip_frame(&f[0]);
+	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &first, &err));
+	prep_frame_cache_put(c, 0);
+	flip_frame(&f[0]);
+	CHECK_FAILS(prep_frame_cache_get(c, 0, NULL, &first, &err), PREP_EDAMAGED, "frame 0 is damaged");
+	prep_frame_cache_free(c);
+	prep_ckm_close(ckm);
+}
+
+struct cache_reader {
+	pthread_t thread;
+	struct prep_frame_cache *c;
+	const struct prep_ckm_index *index;
+	uint8_t *const *want; /* of each frame: its bytes */
+	uint64_t seed;
+	unsigned wrong;
+};
+
+static void *read_cache(void *arg)
+{
+	struct cache_reader *r = arg;
+
+	for (unsigned i = 0; i < 200; i++) {
+		struct prep_err err = PREP_ERR_INIT;
+		const uint8_t *p;
+		uint32_t number;
+
+		r->seed = r->seed * 6364136223846793005u + 1442695040888963407u;
+		number = (uint32_t)((r->seed >> 33) % r->index->frames);
+		if (prep_frame_cache_get(r->c, number, NULL, &p, &err) != 1) {
+			r->wrong++;
+			continue;
+		}
+		r->wrong += memcmp(p, r->want[number], r->index->frame[number].size) != 0;
+		prep_frame_cache_put(r->c, number);
+	}
+	return NULL;
+}
+
+static void threads_share_the_cache(void)
+{
+	const struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
+	struct cache_reader reader[4];
+	const struct prep_ckm_index *in;
+	struct prep_frame_cache *c;
+	struct prep_ckm *ckm;
+	struct prep_err err;
+	uint8_t **want;
+
+	fill_disk(40);
+	CHECK_DONE(pack_disk(check_path("a.ckm"), &how, &err));
+	CHECK_DONE(prep_ckm_open(check_path("a.ckm"), &nothing, &ckm, &err));
+	in = prep_ckm_index(ckm);
+	want = calloc(in->frames, sizeof *want);
+	for (uint32_t i = 0; i < in->frames; i++) {
+		uint8_t *stored = malloc(in->frame[i].stored);
+
+		want[i] = malloc(in->frame[i].size);
+		CHECK_DONE(prep_ckm_read_frame(ckm, i, stored, &err));
+		CHECK_DONE(prep_ckm_decode_frame(ckm, i, stored, NULL, want[i], &err));
+		free(stored);
+	}
+	CHECK_DONE(prep_frame_cache_new(ckm, in->frame[0].size, &c, &err));
+	for (unsigned i = 0; i < 4; i++) {
+		reader[i] = (struct cache_reader){ .c = c, .index = in, .want = want, .seed = i };
+		CHECK_EQ(pthread_create(&reader[i].thread, NULL, read_cache, &reader[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(reader[i].thread, NULL);
+		CHECK_EQ(reader[i].wrong, 0);
+	}
+	prep_frame_cache_free(c);
+	for (uint32_t i = 0; i < in->frames; i++)
+		free(want[i]);
+	free(want);
+	prep_ckm_close(ckm);
+}
+
 /* ---- Headers ---- */
 
 static void unknown_versions_and_flags_are_refused(void)
@@ -474,6 +606,8 @@ int main(void)
 	RUN(any_flipped_bit_is_found_and_named);
 	RUN(cut_off_anywhere_is_found);
 	RUN(the_error_names_the_frame);
+	RUN(a_frame_is_unpacked_once_while_it_is_held_or_kept);
+	RUN(threads_share_the_cache);
 	RUN(unknown_versions_and_flags_are_refused);
 	return check_result();
 }
