@@ -15,6 +15,7 @@
 #include "cmd/trim.h"
 #include "libprep/ckm/keys.h"
 #include "libprep/trim/fetch.h"
+#include "libprep/trim/target.h"
 
 static const char usage[] =
 "Usage: ckm-fetch [OPTION]... -o OUT URL\n"
@@ -349,9 +350,9 @@ static void report(const struct opts *o, const struct work *w, uint32_t ranges, 
 static int plan(struct opts *o, struct work *w, uint32_t *ranges, uint64_t *bytes, struct prep_err *err)
 {
 	if (trim_open(&o->cmd, &o->trim, false, &w->supply, err) < 0 || prep_supply_make(&w->supply, err) < 0 ||
-	    prep_supply_check(&w->supply, o->url, err) < 0)
+	    prep_supply_check(&w->supply, o->url, err) < 0 ||
+	    prep_target_choose(prep_ckm_index(prep_fetch_package(w->fetch)), o->trim.format, o->url, &w->how, err) < 0)
 		return -1;
-	trim_export(&o->trim, prep_ckm_index(prep_fetch_package(w->fetch)), &w->how);
 	return prep_fetch_estimate(&w->supply, ranges, bytes, err);
 }
 

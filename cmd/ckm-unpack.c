@@ -217,10 +217,10 @@ static int run(struct opts *o, struct prep_err *err)
 	cmd_may_read_package(&may, o->package);
 	if (trim_confine(&o->cmd, &o->trim, &may, err) == 0 && open_output(o, &w, err) == 0 &&
 	    prep_ckm_open(o->package, &o->trim.access, &w.package, err) == 0 &&
+	    prep_target_choose(prep_ckm_index(w.package), o->trim.format, o->package, &w.how, err) == 0 &&
 	    prep_supply_new(prep_ckm_index(w.package), &w.supply, err) == 0 &&
 	    trim_open(&o->cmd, &o->trim, false, &w.supply, err) == 0 &&
 	    prep_supply_make(&w.supply, err) == 0) {
-		trim_export(&o->trim, prep_ckm_index(w.package), &w.how);
 		r = prep_supply_check(&w.supply, o->package, err);
 		if (r == 0 && !o->cmd.dry_run)
 			r = unpack(o, &w, err);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "libprep/trim/target.h"
+#include "libprep/disk/export.h"
 
 static void parse_format(struct cmd *cmd, struct trim *t, const char *text)
 {
@@ -223,14 +223,6 @@ int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply 
 		r = prep_seeds_link(t->open, t->opened, err);
 	prep_folder_list_clear(&folders);
 	return r;
-}
-
-void trim_export(const struct trim *t, const struct prep_ckm_index *index, struct prep_export *ret)
-{
-	*ret = (struct prep_export){ .find_zeros = false };
-	prep_target_default(index, ret);
-	if (t->format >= 0)
-		ret->format = (enum prep_format)t->format;
 }
 
 static const char *origin_kind(const struct prep_supply_origin *o)

@@ -85,9 +85,6 @@ int trim_confine(struct cmd *cmd, struct trim *t, struct prep_sandbox *may, stru
 int trim_open(struct cmd *cmd, struct trim *t, bool compare, struct prep_supply *supply,
 	      struct prep_err *err);
 
-/* How the restored image is to be: --to, or as the packed one was. */
-void trim_export(const struct trim *t, const struct prep_ckm_index *index, struct prep_export *ret);
-
 /* How much of what is missing patches give, if any. */
 void trim_print_patches(FILE *f, const struct prep_supply *supply);
 

@@ -58,13 +58,19 @@ bounded() {
 	bounded 0 ckm-index --list --json "$bombs/path.ckm"
 }
 
-@test "a disk of an exabyte: no file can hold it" {
+@test "a disk of an exabyte: no VHD can hold it, and hardly a file" {
 	bounded 0 ckm-verify -q "$bombs/exabyte.ckm"
 	bounded 0 ckm-unpack -n "$bombs/exabyte.ckm"
-	for format in raw fixed dynamic; do
-		run --separate-stderr timeout $((60 * slower)) ckm-unpack -q --to "$format" -o out "$bombs/exabyte.ckm"
-		[ "$status" -eq 1 ] || [ "$status" -eq 3 ]
-		[ "${#stderr_lines[@]}" -eq 1 ]
-		[ ! -e out ]
+	for format in fixed dynamic; do
+		bounded 3 ckm-unpack -q -n --to "$format" "$bombs/exabyte.ckm"
+		bounded 3 ckm-unpack -q --to "$format" -o out "$bombs/exabyte.ckm"
+		[[ $stderr == *"exabyte.ckm: a disk of 1073741824 GiB: a VHD holds at most 2040 GiB (--to raw)" ]]
 	done
+	# The file system decides: one in memory takes a file of that size, a hole.
+	if truncate -s 1E probe 2>/dev/null; then
+		run -0 limited ckm-unpack -q --to raw -o out "$bombs/exabyte.ckm"
+		[ "$(stat -c %s out)" -eq $((1 << 60)) ]
+	else
+		bounded 1 ckm-unpack -q --to raw -o out "$bombs/exabyte.ckm"
+	fi
 }

@@ -218,11 +218,8 @@ static int try(struct prep_fetch *f, const struct prep_fetch_how *how, struct pr
 	bool changed = false;
 	int r = -1;
 
-	*export = (struct prep_export){ .find_zeros = false };
-	prep_target_default(in, export);
-	if (how->format >= 0)
-		export->format = (enum prep_format)how->format;
-	if (prep_supply_check(supply, f->url, err) < 0 || prep_partial_set_format(&f->partial, export, err) < 0 ||
+	if (prep_target_choose(in, how->format, f->url, export, err) < 0 ||
+	    prep_supply_check(supply, f->url, err) < 0 || prep_partial_set_format(&f->partial, export, err) < 0 ||
 	    prep_output_open_part(f->out, how->replace, f->partial.disk, &size, &restore.out, err) < 0)
 		return -1;
 	restore.resume = size > 0;

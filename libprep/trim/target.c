@@ -6,13 +6,25 @@
 #include "libprep/base/bytes.h"
 #include "libprep/disk/vhd_write.h"
 
-void prep_target_default(const struct prep_ckm_index *index, struct prep_export *ret)
+static enum prep_format packed_format(const struct prep_ckm_index *index)
 {
-	ret->format = index->disk_type == PREP_VHD_DYNAMIC ? PREP_FORMAT_DYNAMIC
-		      : index->disk_type == PREP_VHD_FIXED ? PREP_FORMAT_FIXED
-							   : PREP_FORMAT_RAW;
-	ret->block_size = index->disk_type == PREP_VHD_DYNAMIC ? index->block_size : PREP_VHD_BLOCK_SIZE_DEFAULT;
-	ret->identity = index->identity;
+	return index->disk_type == PREP_VHD_DYNAMIC ? PREP_FORMAT_DYNAMIC
+	       : index->disk_type == PREP_VHD_FIXED ? PREP_FORMAT_FIXED
+						    : PREP_FORMAT_RAW;
+}
+
+int prep_target_choose(const struct prep_ckm_index *index, int format, const char *name, struct prep_export *ret,
+		       struct prep_err *err)
+{
+	*ret = (struct prep_export){
+		.format = format < 0 ? packed_format(index) : (enum prep_format)format,
+		.block_size = index->disk_type == PREP_VHD_DYNAMIC ? index->block_size : PREP_VHD_BLOCK_SIZE_DEFAULT,
+		.identity = index->identity,
+	};
+	if (ret->format == PREP_FORMAT_RAW || index->disk_size <= PREP_VHD_SIZE_MAX)
+		return 0;
+	return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB (--to raw)", name,
+			 (unsigned long long)(index->disk_size / PREP_GIB));
 }
 
 /* One bit for each block of `size` bytes that a run touches, or NULL. */
@@ -53,10 +65,6 @@ static int write_dynamic(const struct prep_ckm_index *index, const struct prep_e
 	uint8_t *present;
 	int r = -1;
 
-	/* Before anything of that size is allocated. */
-	if (index->disk_size > PREP_VHD_SIZE_MAX)
-		return prep_fail(err, PREP_EREFUSED, "%s: a disk of %llu GiB: a VHD holds at most 2040 GiB (--to raw)",
-				 prep_output_name(out), (unsigned long long)(index->disk_size / PREP_GIB));
 	present = find_present(index, how->block_size, blocks);
 	l->blocks = (uint32_t)blocks;
 	l->block = calloc((size_t)blocks + 1, sizeof *l->block);

@@ -22,18 +22,19 @@ struct prep_target {
 };
 
 /*
- * The format that the packed image had: what `restore` gives unless told
- * otherwise. Changes nothing but format, block size and identity of *ret.
+ * How the disk is to be restored: in `format` (an enum prep_format) or, where that is negative,
+ * as it was packed; identity and block size are those of the packed image. PREP_EREFUSED when a
+ * VHD cannot hold the disk. `name` is for the message.
  */
-void prep_target_default(const struct prep_ckm_index *index, struct prep_export *ret);
+int prep_target_choose(const struct prep_ckm_index *index, int format, const char *name, struct prep_export *ret,
+		       struct prep_err *err);
 
 /* The most that the image will take: bytes, for a check of free space. */
 uint64_t prep_target_estimate(const struct prep_ckm_index *index, const struct prep_export *how);
 
 /*
- * Lay the disk out in `out`, seekable and nothing appended to it yet: write
- * all but the data. PREP_EREFUSED when a VHD cannot hold the disk. Clear with
- * prep_target_clear.
+ * Lay the disk out in `out`, as prep_target_choose chose, seekable and nothing appended to it yet: write
+ * all but the data. Clear with prep_target_clear.
  */
 int prep_target_write(const struct prep_ckm_index *index, const struct prep_export *how,
 		      struct prep_output *out, struct prep_target *ret, struct prep_err *err);

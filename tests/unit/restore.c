@@ -114,7 +114,7 @@ static void start(struct job *j, const char *package)
 	memset(j, 0, sizeof *j);
 	CHECK_DONE(prep_ckm_open(check_path(package), &none, &j->package, &err));
 	CHECK_DONE(prep_supply_new(prep_ckm_index(j->package), &j->supply, &err));
-	prep_target_default(prep_ckm_index(j->package), &j->how);
+	CHECK_DONE(prep_target_choose(prep_ckm_index(j->package), -1, "it", &j->how, &err));
 	prep_package_source(j->package, &j->ps, &j->source);
 	j->restore = (struct prep_restore){
 		.package = j->package, .supply = &j->supply, .seed = j->seed, .source = &j->source, .how = &j->how,
