@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include <openssl/x509_vfy.h>
+
 #include "libprep/base/bytes.h"
 #include "libprep/version.h"
 
@@ -237,6 +239,20 @@ static const char *status_text(CURL *easy, long status, char room[160])
 	}
 }
 
+/* Why a certificate was not accepted. */
+static const char *certificate_text(CURL *easy)
+{
+	long result = X509_V_OK;
+
+	curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &result);
+	if (result == X509_V_OK)
+		curl_easy_getinfo(easy, CURLINFO_PROXY_SSL_VERIFYRESULT, &result);
+	/* libcurl looks at the name itself, and says so by no more than that. */
+	if (result == X509_V_OK || result == X509_V_ERR_UNSPECIFIED)
+		return "it is for another name";
+	return X509_verify_cert_error_string(result);
+}
+
 enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *url, struct prep_err *err)
 {
 	long status = 0, os_errno = 0;
@@ -276,6 +292,15 @@ enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *
 		prep_fail(err, PREP_EFAIL, "%s: %s%s%s", url, curl_easy_strerror(result), os_errno != 0 ? ": " : "",
 			  os_errno != 0 ? strerror((int)os_errno) : "");
 		return PREP_HTTP_AGAIN;
+	case CURLE_PEER_FAILED_VERIFICATION:
+		prep_fail(err, PREP_EFAIL, "%s: the server's certificate is not accepted: %s (--cacert)", url,
+			  certificate_text(easy));
+		return PREP_HTTP_NEVER;
+	case CURLE_SSL_CACERT_BADFILE: /* a bare system has none, until ca-certificates is installed */
+		prep_fail(err, PREP_EFAIL,
+			  "%s: the certificates to trust cannot be read: those of --cacert, else of the system (Debian's ca-certificates)",
+			  url);
+		return PREP_HTTP_NEVER;
 	case CURLE_FILE_COULDNT_READ_FILE:
 		prep_fail(err, PREP_EFAIL, "%s: cannot read the file", url);
 		return PREP_HTTP_NEVER;
