@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The redo journal: a change is all there or not at all, and what is not a
- * journal of this image is never applied to it. tests/faults.bats stops the
- * commands at every write; here the journal itself is taken apart.
+ * journal of this image is never applied to it. scripts/torture stops the
+ * commands at every call; here the journal itself is taken apart.
  */
 #include "libprep/disk/journal.h"
 
@@ -222,6 +222,14 @@ static void damaged_journals_change_nothing(void)
 	}
 	unlink(journal());
 	free(saved);
+	/* Nobody will ever write to the pipe. */
+	CHECK(mkfifo(journal(), 0600) == 0);
+	CHECK_FAILS(prep_journal_recover(image(), NULL, &err), PREP_EDAMAGED, "not a journal");
+	unlink(journal());
+	CHECK(mkdir(journal(), 0700) == 0);
+	CHECK_FAILS(prep_journal_recover(image(), NULL, &err), PREP_EDAMAGED, "not a journal");
+	rmdir(journal());
+	CHECK(image_is(old));
 }
 
 static void of_another_image(void)
