@@ -162,6 +162,38 @@ static int open_alone(int fd, const char *name, unsigned flags, struct chain *c,
 	return open_raw(fd, name, (uint64_t)st.st_size, ret, err);
 }
 
+/*
+ * Whether a file may be changed in place. That nobody may write to it binds root as well: by another name, or moved
+ * away from its mark, the base of an undo disk is known by nothing else.
+ */
+static int check_writable(const char *path, struct prep_err *err)
+{
+	struct stat st;
+
+	if (prep_undo_mark_check(path, err) < 0)
+		return -1;
+	if (stat(path, &st) != 0)
+		return prep_fail_errno(err, "%s", path);
+	if (S_ISREG(st.st_mode) && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: read-only, as the base of an undo disk is: 'chmod u+w' if it is none", path);
+	return 0;
+}
+
+/*
+ * open() has failed. Who is kept from writing by the protection of an undo disk's base is told so, as root is, whom it
+ * would not have kept.
+ */
+static int not_opened(const char *path, unsigned flags, struct prep_err *err)
+{
+	const int why = errno;
+
+	if (why == EACCES && (flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && check_writable(path, err) < 0)
+		return -1;
+	errno = why;
+	return prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
+}
+
 /* The disk in the file `path` by itself, a change that was cut off completed. */
 static int open_file(const char *path, unsigned flags, const struct prep_parents *parents, struct chain *c,
 		     struct prep_disk **ret, struct prep_err *err)
@@ -174,10 +206,8 @@ static int open_file(const char *path, unsigned flags, const struct prep_parents
 		if (!(flags & PREP_DISK_NO_RECOVERY) && prep_journal_recover(path, parents, err) < 0)
 			return -1;
 		fd = open(path, ((flags & PREP_DISK_WRITE) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-		if (fd < 0) {
-			prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
-			return -1;
-		}
+		if (fd < 0)
+			return not_opened(path, flags, err);
 		if (open_alone(fd, path, flags, c, ret, err) < 0) {
 			close(fd);
 			return -1;
@@ -275,24 +305,6 @@ int prep_disk_open_fd(int fd, const char *name, unsigned flags, struct prep_disk
 		      struct prep_err *err)
 {
 	return prep_disk_open_fd_chain(fd, name, false, flags, NULL, ret, err);
-}
-
-/*
- * Whether a file may be changed in place. That nobody may write to it binds root as well: by another name, or moved
- * away from its mark, the base of an undo disk is known by nothing else.
- */
-static int check_writable(const char *path, struct prep_err *err)
-{
-	struct stat st;
-
-	if (prep_undo_mark_check(path, err) < 0)
-		return -1;
-	if (stat(path, &st) != 0)
-		return prep_fail_errno(err, "%s", path);
-	if (S_ISREG(st.st_mode) && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0)
-		return prep_fail(err, PREP_EREFUSED,
-				 "%s: read-only, as the base of an undo disk is: 'chmod u+w' if it is none", path);
-	return 0;
 }
 
 int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_parents *parents,

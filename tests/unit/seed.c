@@ -109,7 +109,8 @@ static void changed_file(void)
 
 static void cache(void)
 {
-	const struct prep_seed_how how = { .jobs = 2, .cache = check_path("cache") };
+	char *const folder = strdup(check_path("cache"));
+	const struct prep_seed_how how = { .jobs = 2, .cache = folder };
 	const char *path = make_folder("cached");
 	char *kept, *whole = realpath(path, NULL);
 	struct prep_seed *s;
@@ -155,6 +156,7 @@ static void cache(void)
 	prep_seed_close(s);
 	free(kept);
 	free(whole);
+	free(folder);
 }
 
 static void image(void)
