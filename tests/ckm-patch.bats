@@ -304,6 +304,30 @@ spoil() {
 	cmp two.raw out.raw
 }
 
+@test "a file of the component store is made of the same component's, not of another's that has its name" {
+	local i component old new
+	skip_without mformat mcopy
+	mkdir one two
+	# Below 4096 bytes nothing but names tells what a file was.
+	for i in $(seq 10 49); do
+		component=amd64_microsoft-windows-part-${i}_31bf3856ad364e35_10.0.19041
+		# .10 is sorted before .9: what was is the neighbour on the one side, or on the other.
+		old=one/$component.$((i % 2 ? 9 : 1))_none_$(printf %016x $((i * 7919)))
+		new=two/$component.10_none_$(printf %016x $((i * 104729)))
+		mkdir "$old" "$new"
+		noise "$old/settings.dat" 3500 "$i"
+		cp "$old/settings.dat" "$new"
+		printf 'changed' | dd of="$new/settings.dat" bs=1 seek=$((i * 60)) conv=notrunc status=none
+	done
+	fat one.raw one
+	fat two.raw two
+	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	# 140000 bytes that do not compress, 280 of them new
+	[ $(($(stat -c %s two.ckm) - $(stat -c %s two.ckm.index))) -lt 14000 ]
+	ckm-unpack -q --seed one.raw -o out.raw two.ckm
+	cmp two.raw out.raw
+}
+
 @test "what is in no file is made of what stood there" {
 	noise one.raw 3000000 one
 	truncate -s 4M one.raw
