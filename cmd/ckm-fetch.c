@@ -278,8 +278,8 @@ static void report_json(const struct opts *o, const struct work *w, uint32_t ran
 	const struct prep_ckm_info *info = prep_ckm_info(prep_fetch_package(w->fetch));
 	const struct prep_fetch_report *f = &w->fetched;
 	const bool dry = o->cmd.dry_run;
-	json_t *root = json_pack("{s:s, s:s, s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I}",
-		"url", o->url, "name", in->name, "image_version", in->version, "dry_run", dry,
+	json_t *root = json_pack("{s:o, s:s, s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I}",
+		"url", cmd_json_text(o->url), "name", in->name, "image_version", in->version, "dry_run", dry,
 		"format", names[w->how.format], "sealed", info->sealed, "verified", info->verified,
 		"disk_size", (json_int_t)in->disk_size, "package_size", (json_int_t)info->package_size,
 		"index_size", (json_int_t)info->section_len, "chunks", (json_int_t)in->chunks,

@@ -596,6 +596,11 @@ FILE *cmd_report(const struct cmd *cmd)
 void cmd_print_json(const struct cmd *cmd, json_t *report)
 {
 	clear_line();
+	/* A text that is not UTF-8 makes nothing of the whole; nobody is to take that for a report. */
+	if (report == NULL) {
+		cmd_warn(cmd, "the report cannot be put as JSON");
+		exit(PREP_EFAIL);
+	}
 	json_dumpf(report, cmd_report(cmd), JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	fputc('\n', cmd_report(cmd));
 	json_decref(report);
@@ -603,7 +608,7 @@ void cmd_print_json(const struct cmd *cmd, json_t *report)
 
 json_t *cmd_json_text(const char *text)
 {
-	json_t *ret = json_string(text);
+	json_t *ret = text != NULL ? json_string(text) : json_null();
 	char *copy;
 
 	if (ret != NULL)

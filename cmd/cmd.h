@@ -180,7 +180,12 @@ FILE *cmd_report(const struct cmd *cmd);
 /* Print a JSON report and release it. */
 void cmd_print_json(const struct cmd *cmd, json_t *report);
 
-/* A JSON string of bytes that need not be UTF-8: then what is beyond ASCII becomes '?'. */
+/*
+ * A JSON string of bytes that need not be UTF-8: then what is beyond ASCII
+ * becomes '?'. Names of files go through it, what a message says of them, and
+ * whatever a user typed: Jansson makes nothing of an object for one bad byte.
+ * NULL: null.
+ */
 json_t *cmd_json_text(const char *text);
 
 /* "1.5 GiB": in one of eight buffers, used in turn. */

@@ -259,8 +259,9 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 	FILE *f = cmd_report(&o->cmd);
 
 	if (o->cmd.json) {
-		cmd_print_json(&o->cmd, json_pack("{s:s*, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			"image", o->image, "format", names[how->format], "dry_run", o->cmd.dry_run,
+		cmd_print_json(&o->cmd, json_pack("{s:o*, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			"image", o->image != NULL ? cmd_json_text(o->image) : NULL, "format", names[how->format],
+			"dry_run", o->cmd.dry_run,
 			"disk_size", (json_int_t)res->disk_size,
 			"size_before", (json_int_t)in->file_size, "allocated_before", (json_int_t)in->allocated,
 			"blocks_before", (json_int_t)in->blocks,

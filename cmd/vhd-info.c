@@ -358,7 +358,7 @@ static json_t *names_json(const struct prep_parent_ref *ref)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < ref->n; i++)
-		json_array_append_new(a, json_string(ref->name[i]));
+		json_array_append_new(a, cmd_json_text(ref->name[i]));
 	return a;
 }
 
@@ -390,7 +390,7 @@ static json_t *parents_json(const struct image *im)
 	char id[37];
 
 	for (const struct prep_disk *p = im->disk->parent; p != NULL; p = p->parent)
-		json_array_append_new(a, json_pack("{s:s, s:s, s:s}", "path", p->name, "id",
+		json_array_append_new(a, json_pack("{s:o, s:s, s:s}", "path", cmd_json_text(p->name), "id",
 			prep_disk_id(p, raw) ? guid(raw, false, id) : "", "kind", p->ops->kind));
 	return a;
 }
@@ -431,7 +431,7 @@ static json_t *notes_json(const struct prep_notes *notes)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < notes->n; i++)
-		json_array_append_new(a, json_string(notes->text[i]));
+		json_array_append_new(a, cmd_json_text(notes->text[i]));
 	return a;
 }
 
@@ -481,13 +481,13 @@ static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,
 	if (gpt) {
 		json_object_set_new(j, "type_id", json_string(guid(p->gpt_type, true, id)));
 		json_object_set_new(j, "id", json_string(guid(p->gpt_id, true, id)));
-		json_object_set_new(j, "name", json_string(p->name));
+		json_object_set_new(j, "name", cmd_json_text(p->name));
 	} else if (in->volumes->table.scheme == PREP_TABLE_MBR) {
 		json_object_set_new(j, "mbr_type", json_integer(p->mbr_type));
 	}
 	if (v->opened) {
 		json_object_set_new(j, "version", json_string(v->info.version));
-		json_object_set_new(j, "label", json_string(v->info.label));
+		json_object_set_new(j, "label", cmd_json_text(v->info.label));
 		json_object_set_new(j, "cluster_size", json_integer(v->info.cluster_size));
 		json_object_set_new(j, "clusters", json_integer((json_int_t)v->info.clusters));
 		json_object_set_new(j, "used", json_integer((json_int_t)v->used));
@@ -502,7 +502,7 @@ static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,
 		if (o->check)
 			json_object_set_new(j, "check", audit_json(&v->audit));
 	}
-	json_object_set_new(j, "problem", v->problem[0] != '\0' ? json_string(v->problem) : json_null());
+	json_object_set_new(j, "problem", v->problem[0] != '\0' ? cmd_json_text(v->problem) : json_null());
 	json_decref(presets);
 	json_decref(obstacles);
 	return j;
@@ -523,14 +523,15 @@ static json_t *image_json(const struct opts *o, const struct image *im)
 			(json_int_t)in->count[PREP_BLOCK_PARTLY], "full", (json_int_t)in->count[PREP_BLOCK_FULL],
 			"after_compact", (json_int_t)blocks_compact(in), "after_zerofree",
 			(json_int_t)blocks_zerofree(in));
-	return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:s?, s:s, s:s*, s:b, s:o, s:o, s:o}", "image", im->path,
+	return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o*, s:b, s:o, s:o, s:o}", "image",
+			 cmd_json_text(im->path),
 			 "format", im->disk->ops->kind, "virtual_size", (json_int_t)im->disk->size,
 			 "file_size", int_or_null(im->file_size != 0, im->file_size),
 			 "allocated", int_or_null(im->file_size != 0, im->allocated), "vhd", vhd_json(im), "vhdx",
-			 vhdx_json(im), "parents", parents_json(im), "undo_disk", im->undo.path, "table",
-			 scheme_name(in->volumes->table.scheme), "refusal",
-			 in->volumes->table.refusal[0] != '\0' ? in->volumes->table.refusal : NULL, "damaged",
-			 in->damaged, "volumes", volumes, "blocks", blocks, "warnings", notes_json(&im->disk->notes));
+			 vhdx_json(im), "parents", parents_json(im), "undo_disk",
+			 cmd_json_text(im->undo.path), "table", scheme_name(in->volumes->table.scheme), "refusal",
+			 in->volumes->table.refusal[0] != '\0' ? cmd_json_text(in->volumes->table.refusal) : NULL,
+			 "damaged", in->damaged, "volumes", volumes, "blocks", blocks, "warnings", notes_json(&im->disk->notes));
 }
 
 /* What a differencing VHD holds itself. */

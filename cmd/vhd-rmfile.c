@@ -122,9 +122,9 @@ static void found(void *arg, unsigned volume, const char *what, const struct pre
 	const struct opts *o = arg;
 
 	if (o->entries != NULL)
-		json_array_append_new(o->entries, json_pack("{s:s, s:i, s:s, s:b, s:I, s:I}", "path", e->path,
-			"volume", (int)volume, "match", what, "folder", e->folder, "size", (json_int_t)e->size, "freed",
-			(json_int_t)(e->frees ? e->allocated : 0)));
+		json_array_append_new(o->entries, json_pack("{s:o, s:i, s:s, s:b, s:I, s:I}", "path", cmd_json_text(e->path),
+			"volume", (int)volume, "match", what, "folder", e->folder, "size",
+			(json_int_t)e->size, "freed", (json_int_t)(e->frees ? e->allocated : 0)));
 	else if (!o->cmd.json)
 		fprintf(cmd_report(&o->cmd), "%14" PRIu64 "  %s%s\n", e->size, e->path, e->folder ? "/" : "");
 }
@@ -141,7 +141,7 @@ static void report(struct opts *o, const struct cmd_edit *edit, const struct pre
 				rep->match[i].what, "preset", rep->match[i].preset, "files",
 				(json_int_t)rep->match[i].files, "folders", (json_int_t)rep->match[i].folders, "freed",
 				(json_int_t)rep->match[i].bytes));
-		j = json_pack("{s:s, s:b, s:I, s:I, s:I, s:o}", "image", edit->disk->name, "dry_run",
+		j = json_pack("{s:o, s:b, s:I, s:I, s:I, s:o}", "image", cmd_json_text(edit->disk->name), "dry_run",
 			      o->cmd.dry_run, "files", (json_int_t)rep->files, "folders", (json_int_t)rep->folders,
 			      "freed", (json_int_t)rep->bytes, "matches", matches);
 		if (o->entries != NULL)

@@ -110,8 +110,8 @@ static void report(const struct opts *o, const struct cmd_edit *edit,
 		volumes = json_array();
 		for (unsigned i = 0; i < rep->n; i++)
 			json_array_append_new(volumes, volume_json(&rep->volume[i]));
-		cmd_print_json(&o->cmd, json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
-			"image", edit->disk->name, "dry_run", o->cmd.dry_run, "free", (json_int_t)sum.free, "slack",
+		cmd_print_json(&o->cmd, json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			"image", cmd_json_text(edit->disk->name), "dry_run", o->cmd.dry_run, "free", (json_int_t)sum.free, "slack",
 			(json_int_t)sum.slack, "log", (json_int_t)sum.log, "zeroed", (json_int_t)zeroed, "already_zero",
 			(json_int_t)(sum.free + sum.slack - zeroed), "blocks_before", (json_int_t)edit->blocks_before,
 			"blocks_after", (json_int_t)edit->blocks_after, "volumes", volumes));

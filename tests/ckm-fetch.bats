@@ -174,6 +174,16 @@ field() {
 	[ ! -e d.vhd ] && [ ! -e d.vhd.part ]
 }
 
+@test "JSON, whatever the bytes of the URL" {
+	use_series
+	for name in 'a"b\' $'not utf-8 \xff'; do
+		mkdir "$name"
+		ln -s "$www/v1.ckm" "$www/v1.ckm.index" "$name"
+		ckm-fetch -n --json "file://$PWD/${name// /%20}/v1.ckm" | jq -es '.[0].url' >/dev/null
+		ckm-unpack -n --json --seed "$name/v1.ckm" "$name/v1.ckm" | jq -es '.[0].seeds[0].path' >/dev/null
+	done
+}
+
 @test "TLS, by HTTP/2; a certificate that is not trusted is refused" {
 	use_series
 	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=images -addext subjectAltName=IP:127.0.0.1 \

@@ -452,11 +452,14 @@ warns() {
 	run ! grep -qE '"[^"]*[A-Z-][^"]*":' json
 	for name in 'a b.vhd' 'a"b\.vhd' $'new\nline.vhd' $'not utf-8 \xff.vhd' '-dash.vhd'; do
 		ln -f x.vhd "./$name"
+		# -s: of an empty report jq -e alone thinks no ill
 		vhd-info --json --quick -- "$name" >json
-		jq -e .virtual_size json >/dev/null
-		vhd-zerofree -n --json -- "$name" | jq -e .free >/dev/null
-		vhd-compact -n --json -- "$name" | jq -e .size_after >/dev/null
-		vhd-rmfile --list --json -- "$name" | jq -e .files >/dev/null
+		jq -es '.[0].virtual_size' json >/dev/null
+		vhd-zerofree -n --json -- "$name" | jq -es '.[0].free' >/dev/null
+		vhd-compact -n --json -- "$name" | jq -es '.[0].size_after' >/dev/null
+		vhd-rmfile --list --json -- "$name" | jq -es '.[0].files' >/dev/null
+		vhd-defrag -n --json -- "$name" | jq -es '.[0].moved' >/dev/null
+		vhd-undo status --json -- "$name" | jq -es '.[0].base' >/dev/null
 		rm -- "./$name"
 	done
 }
