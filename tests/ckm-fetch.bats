@@ -250,6 +250,86 @@ field() {
 	[ ! -e x.vhd ] && [ ! -e x.vhd.part ]
 }
 
+# A realm with one user, whose ticket is in ./cc, and a server that knows tickets alone.
+kerberos_serve() {
+	local kdc web modules=/usr/lib/apache2/modules
+	mkdir krb
+	cat >krb/kdc.conf <<-CONF
+		[realms]
+		TEST.EXAMPLE = {
+		database_name = $PWD/krb/principal
+		key_stash_file = $PWD/krb/stash
+		}
+	CONF
+	export KRB5_CONFIG=$PWD/krb/krb5.conf KRB5_KDC_PROFILE=$PWD/krb/kdc.conf KRB5CCNAME=$PWD/cc
+	for _ in $(seq 20); do
+		kdc=$((20000 + RANDOM % 30000))
+		web=$((kdc + 1))
+		cat >krb/krb5.conf <<-CONF
+			[libdefaults]
+			default_realm = TEST.EXAMPLE
+			dns_lookup_kdc = false
+			rdns = false
+			dns_canonicalize_hostname = false
+			[realms]
+			TEST.EXAMPLE = {
+			kdc = 127.0.0.1:$kdc
+			}
+		CONF
+		cat >krb/apache.conf <<-CONF
+			ServerRoot $PWD/krb
+			ServerName localhost
+			PidFile pid
+			Mutex file:$PWD/krb
+			Listen 127.0.0.1:$web
+			ErrorLog error.log
+			LoadModule mpm_event_module $modules/mod_mpm_event.so
+			LoadModule authn_core_module $modules/mod_authn_core.so
+			LoadModule authz_core_module $modules/mod_authz_core.so
+			LoadModule authz_user_module $modules/mod_authz_user.so
+			LoadModule auth_gssapi_module $modules/mod_auth_gssapi.so
+			LogFormat "%u %>s" brief
+			CustomLog access.log brief
+			DocumentRoot $1
+			<Location />
+			AuthType GSSAPI
+			GssapiCredStore keytab:$PWD/krb/keytab
+			Require valid-user
+			</Location>
+		CONF
+		[ -e krb/principal ] || kdb5_util create -s -P master -r TEST.EXAMPLE >/dev/null 2>&1
+		[ -e krb/keytab ] || printf '%s\n' 'addprinc -pw secret me' 'addprinc -randkey HTTP/localhost' \
+			"ktadd -k $PWD/krb/keytab HTTP/localhost" | kadmin.local >/dev/null 2>&1
+		chmod 644 krb/keytab
+		krb5kdc -n -p "$kdc" >/dev/null 2>&1 3>&- &
+		servers+=($!)
+		apache2 -X -f "$PWD/krb/apache.conf" >/dev/null 2>&1 3>&- &
+		servers+=($!)
+		for _ in $(seq 50); do
+			! { echo secret | kinit me >/dev/null 2>&1 && curl -s -o /dev/null "http://localhost:$web/"; } || break 2
+			kill -0 "${servers[-1]}" 2>/dev/null || break
+			sleep 0.1
+		done
+	done
+	url=http://localhost:$web
+}
+
+@test "who you are: a Kerberos ticket" {
+	skip_without krb5kdc kdb5_util kadmin.local kinit apache2 curl
+	[ -e /usr/lib/apache2/modules/mod_auth_gssapi.so ] || skip 'no mod_auth_gssapi'
+	use_series
+	kerberos_serve "$www"
+	run -0 ckm-fetch --auth negotiate -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	# Asked once: the connection is known from then on.
+	[ "$(grep -c '^- 401' krb/access.log)" -le 2 ]
+	grep -q '^me@TEST.EXAMPLE 206' krb/access.log
+	run -1 ckm-fetch -o x.vhd "$url/v2.ckm"
+	[[ $output == *"by negotiate"*"a Kerberos ticket and --auth negotiate"*401* ]]
+	KRB5CCNAME=$PWD/none run -1 ckm-fetch --auth negotiate -o x.vhd "$url/v2.ckm"
+	[[ $output == *401* ]]
+}
+
 @test "redirects are followed, to the web alone" {
 	use_series
 	nginx_serve "$www" "location /old/ { rewrite ^/old/(.*)\$ /\$1 redirect; }

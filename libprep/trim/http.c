@@ -16,6 +16,7 @@
 #define REDIRECTS 10L
 #define FIRST_DELAY 250u   /* milliseconds */
 #define MOST_DELAY 30000u
+#define STATUS_ROOM 200
 
 int prep_http_check_url(const char *url, struct prep_err *err)
 {
@@ -211,14 +212,16 @@ static const char *asked_by(CURL *easy, CURLINFO info, char ret[64])
 }
 
 /* What a status means, where there is more to say than its number. */
-static const char *status_text(CURL *easy, long status, char room[160])
+static const char *status_text(CURL *easy, long status, char room[STATUS_ROOM])
 {
 	char by[64];
 
 	switch (status) {
 	case 401:
-		snprintf(room, 160, "the server asks who you are%s, or does not know you (--user, --password-file, --netrc)",
-			 asked_by(easy, CURLINFO_HTTPAUTH_AVAIL, by));
+		asked_by(easy, CURLINFO_HTTPAUTH_AVAIL, by);
+		snprintf(room, STATUS_ROOM,
+			 "the server asks who you are%s, or does not know you (--user, --password-file, --netrc%s)", by,
+			 strstr(by, "negotiate") != NULL ? ", or a Kerberos ticket and --auth negotiate" : "");
 		return room;
 	case 403:
 		return "the server does not allow it";
@@ -226,7 +229,7 @@ static const char *status_text(CURL *easy, long status, char room[160])
 	case 410:
 		return "there is no such file on the server";
 	case 407:
-		snprintf(room, 160, "the proxy asks who you are%s, or does not know you",
+		snprintf(room, STATUS_ROOM, "the proxy asks who you are%s, or does not know you",
 			 asked_by(easy, CURLINFO_PROXYAUTH_AVAIL, by));
 		return room;
 	case 412:
@@ -256,7 +259,7 @@ static const char *certificate_text(CURL *easy)
 enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *url, struct prep_err *err)
 {
 	long status = 0, os_errno = 0;
-	char room[160];
+	char room[STATUS_ROOM];
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 300 && status < 400 && (result == CURLE_UNSUPPORTED_PROTOCOL || result == CURLE_TOO_MANY_REDIRECTS)) {
