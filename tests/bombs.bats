@@ -16,13 +16,7 @@ setup() {
 	bombs=$BATS_FILE_TMPDIR/bombs
 }
 
-limited() {
-	limit_memory 655360
-	ulimit -t $((10 * slower))
-	exec timeout $((60 * slower)) "$@"
-}
-
-# [told=LINES] bounded STATUS COMMAND...: in 10 s of the processor, and 640 MiB of addresses, threads' stacks included
+# [told=LINES] bounded STATUS COMMAND...: limited, threads' stacks included
 bounded() {
 	local want=$1 told=${told:-1}
 	shift

@@ -49,6 +49,13 @@ limit_memory() {
 	under_valgrind || ulimit -v "$1"
 }
 
+# What hostile input may cost a command: limited COMMAND..., 10 s of the processor and 640 MiB of addresses.
+limited() {
+	limit_memory 655360
+	ulimit -t $((10 * slower))
+	exec timeout $((60 * slower)) "$@"
+}
+
 # Where images are kept for the whole run: tests/run names a folder for all files, bats alone has one for each.
 image_cache() {
 	echo "${PREP_TEST_CACHE:-$BATS_SUITE_TMPDIR}"

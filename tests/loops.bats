@@ -13,17 +13,11 @@ setup() {
 	cd "$BATS_TEST_TMPDIR" || return
 }
 
-in_bounds() {
-	limit_memory 655360
-	ulimit -t $((10 * slower))
-	exec timeout $((60 * slower)) "$@"
-}
-
-# bounded STATUS TEXT COMMAND...: in 10 s of the processor, and 640 MiB of addresses; refusals are a line with TEXT
+# bounded STATUS TEXT COMMAND...: limited; a refusal is a line with TEXT
 bounded() {
 	local want=$1 text=$2
 	shift 2
-	run --separate-stderr in_bounds "$@"
+	run --separate-stderr limited "$@"
 	[ "$status" -eq "$want" ] || { echo "$*: status $status: $stderr"; return 1; }
 	[ "$want" -eq 0 ] || [[ "${#stderr_lines[@]}" -eq 1 && ${#stderr} -lt 1000 && $stderr = *"$text"* ]] ||
 		{ echo "$*: $stderr"; return 1; }
