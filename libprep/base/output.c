@@ -61,6 +61,25 @@ static char *resolve(const char *path)
 	return ret;
 }
 
+static int find_path(struct prep_output *out, const char *path, struct prep_err *err)
+{
+	const size_t len = strlen(path);
+	struct stat st;
+
+	out->path = resolve(path);
+	if (out->path == NULL)
+		return prep_fail_errno(err, "%s: cannot create", path);
+	if (stat(out->path, &st) == 0)
+		return 0;
+	/* What would be told at the end of the work otherwise, and with -f not be followed. */
+	if (lstat(out->path, &st) == 0 && S_ISLNK(st.st_mode))
+		return prep_fail(err, PREP_EREFUSED, "%s: a symbolic link to a file that is not there: name that file",
+				 path);
+	if (len > 0 && path[len - 1] == '/')
+		return prep_fail(err, PREP_EFAIL, "%s: cannot create: no such folder", path);
+	return 0;
+}
+
 /* A hidden name beside out->path, or NULL. */
 static char *hidden_name(const struct prep_output *out, const char *suffix)
 {
@@ -200,9 +219,8 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 
 	if (strcmp(path, "-") == 0)
 		return open_stdout(out, err);
-	out->path = resolve(path);
-	if (out->path == NULL)
-		return prep_fail_errno(err, "%s: cannot create", path);
+	if (find_path(out, path, err) < 0)
+		return -1;
 	if (stat(out->path, &st) != 0) {
 		if (errno != ENOENT)
 			return prep_fail_errno(err, "%s: cannot create", path);
@@ -262,9 +280,8 @@ static int open_part(struct prep_output *out, const char *path, const char *part
 
 	out->seekable = true;
 	out->keep = true;
-	out->path = resolve(path);
-	if (out->path == NULL)
-		return prep_fail_errno(err, "%s: cannot create", path);
+	if (find_path(out, path, err) < 0)
+		return -1;
 	if (stat(out->path, &st) == 0) {
 		if (!S_ISREG(st.st_mode))
 			return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", path);

@@ -25,7 +25,8 @@ struct prep_output;
  * Start an output. path "-" is standard output; a path that names a pipe or a
  * character device is written as a stream. An existing regular file is
  * PREP_EREFUSED unless `replace`; a replaced file keeps its mode, and its owner
- * where that is allowed. An existing block device or folder is refused.
+ * where that is allowed. An existing block device or folder is refused, and so
+ * are a symbolic link that leads nowhere, and the name of a folder that is not there.
  */
 int prep_output_open(const char *path, bool replace, struct prep_output **ret,
 		     struct prep_err *err);

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "libprep/base/bytes.h"
 #include "tests/unit/check.h"
@@ -140,6 +141,23 @@ static void replaces(void)
 	CHECK_EQ(names(), before);
 	unlink(path);
 	unlink(link);
+}
+
+/* Found before the work, not after it; and "new/" is no file called "new". */
+static void names_no_file(void)
+{
+	const char *link = check_path("astray"), *folder = check_path("missing");
+	char slash[PATH_MAX];
+	struct stat st;
+
+	CHECK(symlink("nowhere", link) == 0);
+	CHECK_FAILS(prep_output_open(link, false, &out, &err), PREP_EREFUSED, "not there");
+	CHECK_FAILS(prep_output_open(link, true, &out, &err), PREP_EREFUSED, "not there");
+	CHECK(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
+	unlink(link);
+	snprintf(slash, sizeof slash, "%s/", folder);
+	CHECK_FAILS(prep_output_open(slash, true, &out, &err), PREP_EFAIL, "no such folder");
+	CHECK(lstat(folder, &st) != 0);
 }
 
 /* What a process that was killed at the wrong moment leaves under the hidden name does not stay for good. */
@@ -281,6 +299,7 @@ int main(void)
 	RUN(existing_is_refused);
 	RUN(one_that_comes_later_is_refused);
 	RUN(replaces);
+	RUN(names_no_file);
 	RUN(reclaims_what_a_killed_process_left);
 	RUN(holes);
 	RUN(copies);
