@@ -182,14 +182,6 @@ static double *find_shares(const struct prep_ckm_index *in, struct prep_err *err
 	return share;
 }
 
-/* A path on one line, whatever is in it. */
-static void print_path(FILE *f, const char *path)
-{
-	for (; *path != '\0'; path++)
-		fputc((unsigned char)*path < ' ' || *path == 0x7F ? '?' : *path, f);
-	fputc('\n', f);
-}
-
 static void list_streams(const struct opts *o, const struct prep_ckm_index *in, const double *share)
 {
 	FILE *f = stdout;
@@ -209,7 +201,8 @@ static void list_streams(const struct opts *o, const struct prep_ckm_index *in, 
 		}
 		fprintf(f, "%12.0f %12" PRIu64 " %3u %-8s ", share[i], s->size, s->volume,
 			prep_content_name(s->content));
-		print_path(f, s->path[0] != '\0' ? s->path : "-");
+		cmd_print_text(f, s->path[0] != '\0' ? s->path : "-");
+		fputc('\n', f);
 	}
 	if (o->cmd.json) {
 		cmd_print_json(&o->cmd, json_pack("{s:o, s:s, s:s, s:s, s:I, s:o}",

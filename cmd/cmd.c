@@ -16,6 +16,7 @@
 #include "libprep/base/file.h"
 #include "libprep/base/pool.h"
 #include "libprep/base/spool.h"
+#include "libprep/base/utf16.h"
 #include "libprep/disk/journal.h"
 #include "libprep/disk/overlay.h"
 #include "libprep/disk/undo_mark.h"
@@ -606,20 +607,35 @@ void cmd_print_json(const struct cmd *cmd, json_t *report)
 	json_decref(report);
 }
 
+char *cmd_utf8(const char *text)
+{
+	char *ret = strdup(text);
+
+	if (ret != NULL && !prep_utf8_valid(ret, strlen(ret)))
+		for (char *p = ret; *p != '\0'; p++)
+			if ((unsigned char)*p >= 0x80)
+				*p = '?';
+	return ret;
+}
+
 json_t *cmd_json_text(const char *text)
 {
-	json_t *ret = text != NULL ? json_string(text) : json_null();
-	char *copy;
+	char *copy = text != NULL ? cmd_utf8(text) : NULL;
+	json_t *ret = copy != NULL ? json_string(copy) : json_null();
 
-	if (ret != NULL)
-		return ret;
-	copy = strdup(text);
-	for (char *p = copy; p != NULL && *p != '\0'; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	ret = copy != NULL ? json_string(copy) : json_null();
 	free(copy);
 	return ret;
+}
+
+void cmd_print_text(FILE *f, const char *text)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return;
+	prep_utf8_one_line(copy);
+	fputs(copy, f);
+	free(copy);
 }
 
 const char *cmd_size(uint64_t bytes)

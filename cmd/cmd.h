@@ -180,13 +180,17 @@ FILE *cmd_report(const struct cmd *cmd);
 /* Print a JSON report and release it. */
 void cmd_print_json(const struct cmd *cmd, json_t *report);
 
+/* A copy of text that need not be UTF-8, as a host's path: then what is beyond ASCII becomes '?'. NULL: no memory. */
+char *cmd_utf8(const char *text);
+
 /*
- * A JSON string of bytes that need not be UTF-8: then what is beyond ASCII
- * becomes '?'. Names of files go through it, what a message says of them, and
- * whatever a user typed: Jansson makes nothing of an object for one bad byte.
- * NULL: null.
+ * The same as a JSON string. Names of files go through it, what a message says of them, and whatever a user typed:
+ * Jansson makes nothing of an object for one bad byte. NULL: null.
  */
 json_t *cmd_json_text(const char *text);
+
+/* Print text that an image or package holds, such as a file's name: on one line, and with no say over a terminal. */
+void cmd_print_text(FILE *f, const char *text);
 
 /* "1.5 GiB": in one of eight buffers, used in turn. */
 const char *cmd_size(uint64_t bytes);

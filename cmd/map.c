@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cmd/cmd.h"
 #include "libprep/base/output.h"
 
 static const struct {
@@ -75,15 +76,24 @@ static int emit(struct prep_output *out, struct prep_err *err, const char *fmt, 
 	return prep_output_write(out, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1, err);
 }
 
-/* Text in XML: the characters that would be markup are left out of a title, which is a file's name. */
-static void plain(const char *text, char *ret, size_t room)
+/*
+ * Text in XML: the characters that would be markup are left out of a title, which is a file's name, and need not be
+ * UTF-8, which XML is.
+ */
+static void plain(const char *title, char *ret, size_t room)
 {
+	char *const utf8 = cmd_utf8(title);
 	size_t n = 0;
 
-	for (; *text != '\0' && n + 1 < room; text++)
-		if (strchr("<>&\"'", *text) == NULL && (unsigned char)*text >= ' ')
-			ret[n++] = *text;
+	for (const char *p = utf8; p != NULL && *p != '\0'; p++) {
+		/* what is too long ends between two characters */
+		if (n + 4 >= room && ((unsigned char)*p & 0xc0) != 0x80)
+			break;
+		if (strchr("<>&\"'", *p) == NULL && (unsigned char)*p >= ' ')
+			ret[n++] = *p;
+	}
 	ret[n] = '\0';
+	free(utf8);
 }
 
 static int draw(const struct prep_inspect *in, const char *title, struct prep_output *out,

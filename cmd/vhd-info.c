@@ -208,7 +208,9 @@ static void print_vhdx(const struct opts *o, const struct image *im)
 	printf("  id:          %s\n", guid(x->id, false, id));
 	if (o->cmd.verbose)
 		printf("  disk id:     %s\n", guid(x->disk_id, false, id));
-	printf("  creator:     %s\n", x->creator);
+	fputs("  creator:     ", stdout);
+	cmd_print_text(stdout, x->creator);
+	putchar('\n');
 }
 
 static void print_format(const struct opts *o, const struct image *im)
@@ -292,12 +294,16 @@ static void print_volume(const struct opts *o, const struct prep_inspect *in,
 	const struct prep_partition *p = v->volume->part;
 	char id[37];
 
-	printf("  volume %u:    %s%s%s%s%s, %s at %" PRIu64, p->number,
+	printf("  volume %u:    %s%s", p->number,
 	       v->volume->kind == PREP_FS_UNKNOWN ? prep_partition_type_name(&in->volumes->table, p)
 						  : prep_fs_kind_name(v->volume->kind),
-	       v->opened && v->volume->kind == PREP_FS_FAT ? v->info.version : "",
-	       v->opened && v->info.label[0] != '\0' ? " \"" : "", v->opened ? v->info.label : "",
-	       v->opened && v->info.label[0] != '\0' ? "\"" : "", cmd_size(p->len), p->off);
+	       v->opened && v->volume->kind == PREP_FS_FAT ? v->info.version : "");
+	if (v->opened && v->info.label[0] != '\0') {
+		fputs(" \"", stdout);
+		cmd_print_text(stdout, v->info.label);
+		putchar('"');
+	}
+	printf(", %s at %" PRIu64, cmd_size(p->len), p->off);
 	if (p->active)
 		fputs(", active", stdout);
 	putchar('\n');
@@ -426,12 +432,17 @@ static json_t *vhd_json(const struct image *im)
 	return j;
 }
 
+static void add_notes(json_t *a, const struct prep_notes *notes)
+{
+	for (size_t i = 0; i < notes->n; i++)
+		json_array_append_new(a, cmd_json_text(notes->text[i]));
+}
+
 static json_t *notes_json(const struct prep_notes *notes)
 {
 	json_t *a = json_array();
 
-	for (size_t i = 0; i < notes->n; i++)
-		json_array_append_new(a, cmd_json_text(notes->text[i]));
+	add_notes(a, notes);
 	return a;
 }
 
@@ -511,8 +522,9 @@ static json_t *volume_json(const struct opts *o, const struct prep_inspect *in,
 static json_t *image_json(const struct opts *o, const struct image *im)
 {
 	const struct prep_inspect *in = &im->in;
-	json_t *volumes = json_array(), *blocks = json_null();
+	json_t *volumes = json_array(), *blocks = json_null(), *warnings = notes_json(&im->disk->notes);
 
+	add_notes(warnings, &in->volumes->table.notes);
 	for (unsigned i = 0; i < in->volumes->n; i++)
 		json_array_append_new(volumes, volume_json(o, in, &in->volume[i]));
 	if (!o->quick)
@@ -531,7 +543,7 @@ static json_t *image_json(const struct opts *o, const struct image *im)
 			 vhdx_json(im), "parents", parents_json(im), "undo_disk",
 			 cmd_json_text(im->undo.path), "table", scheme_name(in->volumes->table.scheme), "refusal",
 			 in->volumes->table.refusal[0] != '\0' ? cmd_json_text(in->volumes->table.refusal) : NULL,
-			 "damaged", in->damaged, "volumes", volumes, "blocks", blocks, "warnings", notes_json(&im->disk->notes));
+			 "damaged", in->damaged, "volumes", volumes, "blocks", blocks, "warnings", warnings);
 }
 
 /* What a differencing VHD holds itself. */

@@ -120,13 +120,17 @@ static void parse(struct opts *o, int argc, char **argv)
 static void found(void *arg, unsigned volume, const char *what, const struct prep_fs_entry *e)
 {
 	const struct opts *o = arg;
+	FILE *f = cmd_report(&o->cmd);
 
-	if (o->entries != NULL)
+	if (o->entries != NULL) {
 		json_array_append_new(o->entries, json_pack("{s:o, s:i, s:s, s:b, s:I, s:I}", "path", cmd_json_text(e->path),
-			"volume", (int)volume, "match", what, "folder", e->folder, "size",
-			(json_int_t)e->size, "freed", (json_int_t)(e->frees ? e->allocated : 0)));
-	else if (!o->cmd.json)
-		fprintf(cmd_report(&o->cmd), "%14" PRIu64 "  %s%s\n", e->size, e->path, e->folder ? "/" : "");
+			"volume", (int)volume, "match", what, "folder", e->folder, "size", (json_int_t)e->size, "freed",
+			(json_int_t)(e->frees ? e->allocated : 0)));
+	} else if (!o->cmd.json) {
+		fprintf(f, "%14" PRIu64 "  ", e->size);
+		cmd_print_text(f, e->path);
+		fputs(e->folder ? "/\n" : "\n", f);
+	}
 }
 
 static void report(struct opts *o, const struct cmd_edit *edit, const struct prep_rmfile_report *rep)

@@ -460,6 +460,8 @@ warns() {
 		vhd-rmfile --list --json -- "$name" | jq -es '.[0].files' >/dev/null
 		vhd-defrag -n --json -- "$name" | jq -es '.[0].moved' >/dev/null
 		vhd-undo status --json -- "$name" | jq -es '.[0].base' >/dev/null
+		vhd-info --svg map.svg --force -- "$name" >/dev/null
+		iconv -f UTF-8 -t UTF-16 map.svg >/dev/null
 		rm -- "./$name"
 	done
 }
@@ -530,6 +532,7 @@ warns() {
 	poke x.raw $((67108864 - 512 + 60)) ff
 	run --separate-stderr vhd-info --json x.raw
 	[[ $stderr == *'backup GPT'* ]]
+	[[ $(jq -r '.warnings[]' <<<"$output") == *'backup GPT'* ]]
 	[ "$(jq -S .volumes <<<"$output")" = "$(jq -S . <<<"$want")" ]
 	# a partition beyond the disk
 	new_image m.vhd --size 64M --style xp

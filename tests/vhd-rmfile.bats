@@ -458,6 +458,18 @@ small_volume() {
 	sound_ntfs x.raw
 }
 
+@test "a name that would drive the terminal, or end a line, is shown without that" {
+	printf 'gen "/a\033[31m\tb\302\233c.txt" text 100 1\nmkdir "/d\re"\nlogfile clean\n' | new_volume x.raw 16M
+	vhd-rmfile --list -r x.raw '/a*' '/d*' >out
+	[ "$(sed -n 1,2p out)" = "           100  /a?[31m?b?c.txt
+             0  /d?e/" ]
+	# and what is shown, given as a path, is found
+	vhd-rmfile --list x.raw '/a?[31m?b?c.txt' >/dev/null
+	[ "$(vhd-rmfile --list -j x.raw '/a*' | jq -r '.entries[].path')" = $'/a\033[31m\tb\302\233c.txt' ]
+	run -2 vhd-rmfile -n x.raw '/d*'
+	[[ $output == *'/d?e: a folder'* ]]
+}
+
 @test "verbose and JSON name every file once" {
 	small_volume
 	vhd-rmfile -v -n -r base.raw /WINDOWS >out

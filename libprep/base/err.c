@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libprep/base/utf16.h"
+
 /* Both ends of a text that is too long. */
 static void shorten(char *msg, const char *text, size_t len)
 {
@@ -40,6 +42,7 @@ void prep_message(char msg[PREP_MESSAGE_ROOM], const char *why, const char *fmt,
 		}
 	}
 	va_end(again);
+	prep_utf8_one_line(msg);
 }
 
 int prep_fail(struct prep_err *err, enum prep_code code, const char *fmt, ...)

@@ -31,7 +31,7 @@ struct prep_err {
 
 /*
  * Make a message, with `why` ("" for none) behind it. One that is too long loses its middle: an image may
- * have paths of many KB, and what is wrong stands behind them.
+ * have paths of many KB, and what is wrong stands behind them. It is one line, whatever these paths hold.
  */
 void prep_message(char msg[PREP_MESSAGE_ROOM], const char *why, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));

@@ -115,3 +115,17 @@ bool prep_utf8_valid(const char *s, size_t len)
 			return false;
 	return true;
 }
+
+void prep_utf8_one_line(char *text)
+{
+	char *to = text;
+
+	for (const uint8_t *p = (const uint8_t *)text; *p != '\0'; p++) {
+		/* U+0080 to U+009F, which some terminals obey too */
+		const bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+
+		*to++ = c1 || *p < ' ' || *p == 0x7f ? '?' : (char)*p;
+		p += c1;
+	}
+	*to = '\0';
+}

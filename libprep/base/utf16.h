@@ -30,4 +30,10 @@ int64_t prep_utf8_to_utf16(const char *s, size_t len, uint16_t *out, size_t room
 
 bool prep_utf8_valid(const char *s, size_t len);
 
+/*
+ * Make one line of text that came from elsewhere, in place: a name in an image may hold what ends a line or drives a
+ * terminal. Control characters become '?'.
+ */
+void prep_utf8_one_line(char *text);
+
 #endif

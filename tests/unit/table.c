@@ -499,6 +499,9 @@ static void test_utf16(void)
 	check(prep_utf8_to_utf16("\xed\xa0\x80", 3, units, 8) < 0, "surrogate");
 	check(prep_utf8_to_utf16("\xe2\x82", 2, units, 8) < 0, "cut short");
 	check(prep_utf8_to_utf16("\xff", 1, units, 8) < 0, "no UTF-8");
+	strcpy(out, "\033[1m\xc3\xa4\n\xc2\x9b\x7f\xc2\xa0\xc2");
+	prep_utf8_one_line(out);
+	check(strcmp(out, "?[1m\xc3\xa4???\xc2\xa0\xc2") == 0, "one line: '%s'", out);
 	check(prep_utf8_to_utf16("\xf4\x90\x80\x80", 4, units, 8) < 0, "beyond Unicode");
 	check(prep_utf8_to_utf16("abc", 3, units, 2) < 0, "too long");
 	check(prep_utf8_valid("", 0) && prep_utf8_valid("a\xe2\x82\xac\xf0\x9f\x98\x80", 8), "taken for invalid");
