@@ -111,6 +111,7 @@ struct work {
 	struct prep_disk *disk, *overlay;
 	struct prep_base base[BASES_MAX];
 	unsigned bases;
+	struct prep_key_ring base_ring;
 	struct prep_survey survey;
 	struct prep_patches patches;
 	struct prep_plan plan;
@@ -320,6 +321,7 @@ static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
 {
 	bool any = false;
 
+	o->base_access.ring = &w->base_ring;
 	while (w->bases < o->indexes || w->bases < o->images) {
 		const struct prep_base_how how = {
 			.index = w->bases < o->indexes ? o->base[w->bases] : NULL,
@@ -593,6 +595,7 @@ static void close_work(struct work *w)
 	prep_pool_close(w->pool);
 	for (unsigned i = 0; i < w->bases; i++)
 		prep_base_close(&w->base[i]);
+	prep_key_ring_clear(&w->base_ring);
 	prep_disk_close(w->overlay);
 	prep_disk_close(w->disk);
 	prep_seal_free(w->seal);

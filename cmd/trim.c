@@ -57,12 +57,15 @@ void trim_option(struct cmd *cmd, struct trim *t, int c)
 		t->no_cache = true;
 		break;
 	case TRIM_OPT_KEY:
+		t->access.ring = &t->ring;
 		t->access.key_file = optarg;
 		break;
 	case TRIM_OPT_PASSPHRASE:
+		t->access.ring = &t->ring;
 		t->access.passphrase_file = optarg;
 		break;
 	case TRIM_OPT_VERIFY:
+		t->access.ring = &t->ring;
 		t->access.verify_with = optarg;
 		break;
 	case TRIM_OPT_TO:
@@ -284,6 +287,7 @@ void trim_close(struct trim *t)
 {
 	for (size_t i = 0; i < t->opened; i++)
 		prep_seed_close(t->open[i]);
+	prep_key_ring_clear(&t->ring);
 	free(t->open);
 	free(t->seed);
 	free(t->cache_path);

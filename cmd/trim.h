@@ -14,6 +14,7 @@
 
 struct trim {
 	struct prep_ckm_access access;
+	struct prep_key_ring ring;   /* of access */
 	struct trim_seed {
 		const char *path;
 		bool optional;       /* it is no failure when it cannot be opened */

@@ -307,8 +307,16 @@ every_way() {
 	head -c 100000 /dev/urandom >a.raw
 	truncate -s 100352 a.raw
 	ckm-pack -q --recipient me.pub -o a.ckm a.raw
-	{ sleep 1; echo inner; } | script -qec 'ckm-verify --key locked.pem a.ckm' /dev/null >out
-	grep -q 'sound' out
+	# once, whatever it is to open
+	cp a.ckm a2.ckm
+	{ sleep 1; echo inner; } | timeout 20 script -qec 'ckm-verify --key locked.pem a.ckm a2.ckm' /dev/null >out
+	[ "$(grep -c 'sound' out)" = 2 ]
+	[ "$(grep -o 'Passphrase of the key locked.pem' out | wc -l)" = 1 ]
+	{ sleep 1; echo other; } | script -qec 'ckm-verify --key locked.pem a.ckm' /dev/null >out || true
+	grep -q 'locked.pem: the passphrase is wrong' out
+	# an interruption is one, not a wrong answer that is asked for again
+	{ sleep 1; printf '\003'; sleep 1; } | timeout 20 script -qec 'ckm-verify --key locked.pem a.ckm' /dev/null >out || true
+	grep -q 'interrupted' out
 	{ sleep 1; echo typed; sleep 1; echo typed; } | script -qec 'ckm-pack -q --passphrase-file - -o b.ckm a.raw' /dev/null >out
 	run ! grep -q typed out
 	echo typed >phrase
@@ -316,6 +324,29 @@ every_way() {
 	{ sleep 1; echo one; sleep 1; echo two; } | script -qec 'ckm-pack -q --passphrase-file - -o c.ckm a.raw' /dev/null >out || true
 	grep -q 'differ' out
 	[ ! -e c.ckm ]
+}
+
+@test "without a terminal nobody is asked: standard input is not read for a passphrase" {
+	make_keys
+	skip_without setsid
+	openssl pkey -in sign.pem -aes256 -passout pass:inner -out locked.pem
+	{ echo inner; head -c 100346 /dev/urandom; } >a.raw
+	run -1 setsid -w ckm-pack -q -1 --sign locked.pem -o a.ckm - <a.raw
+	[[ $output == *'locked.pem: no terminal to ask'* ]]
+	[ ! -e a.ckm ]
+}
+
+@test "keys and passphrases that come by a pipe open all that they fit" {
+	make_keys
+	head -c 100352 /dev/urandom >a.raw
+	echo typed >phrase
+	ckm-pack -q -1 --recipient me.pub --passphrase-file phrase --sign sign.pem -o a.ckm a.raw
+	cp a.ckm b.ckm
+	ckm-verify --key <(cat me.pem) --verify-with <(cat sign.pub) a.ckm b.ckm
+	ckm-verify --passphrase-file <(cat phrase) a.ckm b.ckm
+	ckm-unpack -q --seed a.ckm --passphrase-file <(cat phrase) -o b.raw b.ckm
+	cmp a.raw b.raw
+	ckm-pack -q -1 --base a.ckm.index --base b.ckm --base-passphrase-file <(cat phrase) -o c.ckm a.raw
 }
 
 @test "while a content key is in memory no core can be dumped" {
@@ -351,7 +382,11 @@ every_way() {
 	run -3 ckm-pack -q --sign me.pem -o a.ckm a.raw
 	run -3 ckm-pack -q --sign me.pub -o a.ckm a.raw
 	run -3 ckm-pack -q --recipient me.pem -o a.ckm a.raw
-	[[ $output == *'me.pem: not a public key in PEM'* ]]
+	[[ $output == *'me.pem: not a public key in PEM, but a private one'* ]]
+	run -3 ckm-pack -q --sign sign.pub -o a.ckm a.raw
+	[[ $output == *'sign.pub: not a private key in PEM, but a public one'* ]]
+	run -1 ckm-pack -q --sign . -o a.ckm a.raw
+	[[ $output == *'Is a directory'* ]]
 	run -1 ckm-pack -q --recipient nowhere.pub -o a.ckm a.raw
 	: >empty
 	run -3 ckm-pack -q --passphrase-file empty -o a.ckm a.raw

@@ -27,79 +27,6 @@ void prep_key_guard(void)
 	(void)!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/*
- * The key in the PEM that `openssl genpkey` writes, PKCS #8 without a passphrase
- * (RFC 8410, 7: a fixed head, then 32 bytes); NULL where it is anything else. OpenSSL's own decoders free
- * copies of the key without wiping them.
- */
-static EVP_PKEY *decode_private(const char *text, enum prep_key_type type)
-{
-	static const char begin[] = "-----BEGIN PRIVATE KEY-----\n", end[] = "\n-----END PRIVATE KEY-----";
-	uint8_t head[16] = { 0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0, 4, 0x22, 4, 0x20 }, der[48];
-	const char *base64 = strstr(text, begin);
-	EVP_PKEY *key = NULL;
-
-	head[11] = type == PREP_KEY_X25519 ? 0x6e : 0x70;
-	if (base64 == NULL || strlen(base64 += sizeof begin - 1) < 64 || strncmp(base64 + 64, end, sizeof end - 1) != 0)
-		return NULL;
-	if (EVP_DecodeBlock(der, (const uint8_t *)base64, 64) == 48 && memcmp(der, head, sizeof head) == 0)
-		key = EVP_PKEY_new_raw_private_key(type == PREP_KEY_X25519 ? EVP_PKEY_X25519 : EVP_PKEY_ED25519, NULL,
-						   der + sizeof head, 32);
-	OPENSSL_cleanse(der, sizeof der);
-	return key;
-}
-
-static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_PKEY **ret,
-		    struct prep_err *err)
-{
-	const char *const type_name = type == PREP_KEY_X25519 ? "X25519" : "ED25519";
-	char buf[BUFSIZ], text[KEY_FILE_MAX];
-	BIO *bio;
-	size_t n;
-	FILE *f;
-
-	*ret = NULL;
-	f = fopen(path, "re");
-	if (f == NULL)
-		return prep_fail_errno(err, "%s: cannot open the key", path);
-	/* Its own buffer would be freed with the key in it. */
-	setvbuf(f, buf, _IOFBF, sizeof buf);
-	n = fread(text, 1, sizeof text - 1, f);
-	text[n] = '\0';
-	fclose(f);
-	bio = BIO_new_mem_buf(text, (int)n);
-	if (secret)
-		*ret = decode_private(text, type);
-	if (*ret == NULL && bio != NULL)
-		*ret = secret ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
-	BIO_free(bio);
-	OPENSSL_cleanse(text, sizeof text);
-	OPENSSL_cleanse(buf, sizeof buf);
-	/* What went wrong is in a queue of OpenSSL's that nobody else would empty. */
-	ERR_clear_error();
-	if (*ret == NULL)
-		return prep_fail(err, PREP_EREFUSED, "%s: not a %s key in PEM%s", path, secret ? "private" : "public",
-				 secret ? ", or its passphrase is wrong" : "");
-	if (EVP_PKEY_is_a(*ret, type_name))
-		return 0;
-	prep_fail(err, PREP_EREFUSED, "%s: a key of type %s where %s is needed", path,
-		  EVP_PKEY_get0_type_name(*ret) != NULL ? EVP_PKEY_get0_type_name(*ret) : "unknown", type_name);
-	EVP_PKEY_free(*ret);
-	*ret = NULL;
-	return -1;
-}
-
-int prep_key_private(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
-{
-	prep_key_guard();
-	return read_key(path, true, type, ret, err);
-}
-
-int prep_key_public(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
-{
-	return read_key(path, false, type, ret, err);
-}
-
 /* ---- Passphrases ---- */
 
 /* The first line of fd, at most room bytes of it: its length, or -1 with errno; E2BIG when it is longer. */
@@ -183,14 +110,14 @@ static int ask_twice(int tty, struct prep_passphrase *p, struct prep_err *err)
 	return r;
 }
 
-static int from_terminal(bool confirm, struct prep_passphrase *p, struct prep_err *err)
+static int from_terminal(const char *prompt, bool confirm, struct prep_passphrase *p, struct prep_err *err)
 {
 	const int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 	int r;
 
 	if (tty < 0)
 		return prep_fail_errno(err, "no terminal to ask for the passphrase on");
-	r = ask(tty, confirm ? "Passphrase for the package" : "Passphrase of the package", p, err);
+	r = ask(tty, prompt, p, err);
 	if (r == 0 && confirm)
 		r = ask_twice(tty, p, err);
 	close(tty);
@@ -207,7 +134,7 @@ int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase 
 	if (*ret == NULL)
 		return prep_fail_nomem(err);
 	if (strcmp(path, "-") == 0) {
-		r = from_terminal(confirm, *ret, err);
+		r = from_terminal(confirm ? "Passphrase for the package" : "Passphrase of the package", confirm, *ret, err);
 	} else {
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0) {
@@ -231,6 +158,155 @@ void prep_passphrase_free(struct prep_passphrase *p)
 	OPENSSL_cleanse(p, sizeof *p);
 	munlock(p, sizeof *p);
 	free(p);
+}
+
+/* ---- Keys ---- */
+
+/* What an encrypted key is opened by. */
+struct key_lock {
+	const char *path;
+	struct prep_passphrase *passphrase; /* NULL until it was asked for */
+	struct prep_err err;                /* it could not be had */
+};
+
+/*
+ * OpenSSL calls it again where the first answer did not help: nobody is asked
+ * twice, and an interruption is one. Left to itself it would ask again, and
+ * without a terminal read standard input, which may be the image.
+ */
+static int unlock(char *buf, int room, int writing, void *arg)
+{
+	struct key_lock *lock = arg;
+	char *prompt;
+
+	(void)writing;
+	if (lock->err.code != PREP_DONE)
+		return -1;
+	if (lock->passphrase == NULL) {
+		lock->passphrase = passphrase_alloc();
+		if (lock->passphrase == NULL || asprintf(&prompt, "Passphrase of the key %s", lock->path) < 0)
+			return prep_fail_nomem(&lock->err);
+		from_terminal(prompt, false, lock->passphrase, &lock->err);
+		free(prompt);
+		if (lock->err.code != PREP_DONE)
+			return -1;
+	}
+	if (room < 0 || lock->passphrase->len > (size_t)room)
+		return -1;
+	memcpy(buf, lock->passphrase->text, lock->passphrase->len);
+	return (int)lock->passphrase->len;
+}
+
+/* A public key has none. */
+static int no_passphrase(char *buf, int room, int writing, void *arg)
+{
+	(void)buf;
+	(void)room;
+	(void)writing;
+	(void)arg;
+	return -1;
+}
+
+/*
+ * The key in the PEM that `openssl genpkey` writes, PKCS #8 without a passphrase
+ * (RFC 8410, 7: a fixed head, then 32 bytes); NULL where it is anything else. OpenSSL's own decoders free
+ * copies of the key without wiping them.
+ */
+static EVP_PKEY *decode_private(const char *text, enum prep_key_type type)
+{
+	static const char begin[] = "-----BEGIN PRIVATE KEY-----\n", end[] = "\n-----END PRIVATE KEY-----";
+	uint8_t head[16] = { 0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0, 4, 0x22, 4, 0x20 }, der[48];
+	const char *base64 = strstr(text, begin);
+	EVP_PKEY *key = NULL;
+
+	head[11] = type == PREP_KEY_X25519 ? 0x6e : 0x70;
+	if (base64 == NULL || strlen(base64 += sizeof begin - 1) < 64 || strncmp(base64 + 64, end, sizeof end - 1) != 0)
+		return NULL;
+	if (EVP_DecodeBlock(der, (const uint8_t *)base64, 64) == 48 && memcmp(der, head, sizeof head) == 0)
+		key = EVP_PKEY_new_raw_private_key(type == PREP_KEY_X25519 ? EVP_PKEY_X25519 : EVP_PKEY_ED25519, NULL,
+						   der + sizeof head, 32);
+	OPENSSL_cleanse(der, sizeof der);
+	return key;
+}
+
+/* Why there is no key of that kind in text. */
+static int fail_key(const char *path, const char *text, bool secret, const struct key_lock *lock, struct prep_err *err)
+{
+	if (lock->err.code != PREP_DONE)
+		return prep_fail(err, lock->err.code, "%s: %s", path, lock->err.msg);
+	if (lock->passphrase != NULL)
+		return prep_fail(err, PREP_EREFUSED, "%s: the passphrase is wrong, or it is not a private key in PEM", path);
+	if (secret)
+		return prep_fail(err, PREP_EREFUSED, "%s: not a private key in PEM%s", path,
+				 strstr(text, "-----BEGIN PUBLIC KEY-----") != NULL ? ", but a public one" : "");
+	return prep_fail(err, PREP_EREFUSED, "%s: not a public key in PEM%s", path,
+			 strstr(text, "PRIVATE KEY-----") != NULL
+				 ? ", but a private one (openssl pkey -pubout makes the public one of it)" : "");
+}
+
+static int read_key(const char *path, bool secret, enum prep_key_type type, EVP_PKEY **ret,
+		    struct prep_err *err)
+{
+	const char *const type_name = type == PREP_KEY_X25519 ? "X25519" : "ED25519";
+	struct key_lock lock = { .path = path, .err = PREP_ERR_INIT };
+	char buf[BUFSIZ], text[KEY_FILE_MAX];
+	BIO *bio;
+	size_t n;
+	FILE *f;
+
+	*ret = NULL;
+	f = fopen(path, "re");
+	if (f == NULL)
+		return prep_fail_errno(err, "%s: cannot open the key", path);
+	/* Its own buffer would be freed with the key in it. */
+	setvbuf(f, buf, _IOFBF, sizeof buf);
+	n = fread(text, 1, sizeof text - 1, f);
+	text[n] = '\0';
+	if (ferror(f))
+		prep_fail_errno(err, "%s: cannot read the key", path);
+	fclose(f);
+	bio = BIO_new_mem_buf(text, (int)n);
+	if (secret && err->code == PREP_DONE)
+		*ret = decode_private(text, type);
+	if (*ret == NULL && bio != NULL && err->code == PREP_DONE)
+		*ret = secret ? PEM_read_bio_PrivateKey(bio, NULL, unlock, &lock)
+			      : PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL);
+	BIO_free(bio);
+	/* What went wrong is in a queue of OpenSSL's that nobody else would empty. */
+	ERR_clear_error();
+	if (*ret == NULL && err->code == PREP_DONE)
+		fail_key(path, text, secret, &lock, err);
+	prep_passphrase_free(lock.passphrase);
+	OPENSSL_cleanse(text, sizeof text);
+	OPENSSL_cleanse(buf, sizeof buf);
+	if (*ret == NULL)
+		return -1;
+	if (EVP_PKEY_is_a(*ret, type_name))
+		return 0;
+	prep_fail(err, PREP_EREFUSED, "%s: a key of type %s where %s is needed", path,
+		  EVP_PKEY_get0_type_name(*ret) != NULL ? EVP_PKEY_get0_type_name(*ret) : "unknown", type_name);
+	EVP_PKEY_free(*ret);
+	*ret = NULL;
+	return -1;
+}
+
+int prep_key_private(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
+{
+	prep_key_guard();
+	return read_key(path, true, type, ret, err);
+}
+
+int prep_key_public(const char *path, enum prep_key_type type, EVP_PKEY **ret, struct prep_err *err)
+{
+	return read_key(path, false, type, ret, err);
+}
+
+void prep_key_ring_clear(struct prep_key_ring *r)
+{
+	EVP_PKEY_free(r->key);
+	EVP_PKEY_free(r->signer);
+	prep_passphrase_free(r->passphrase);
+	*r = (struct prep_key_ring){ .key = NULL };
 }
 
 /* ---- Signatures ---- */

@@ -22,7 +22,7 @@ enum prep_key_type { PREP_KEY_X25519, PREP_KEY_ED25519 };
 
 /*
  * Read a PEM file as `openssl genpkey` and `openssl pkey -pubout` make them.
- * OpenSSL asks for the passphrase of an encrypted one on the terminal.
+ * The passphrase of an encrypted one is asked for on the terminal, once.
  * PREP_EREFUSED: no such key in it, or one of another type. EVP_PKEY_free
  * releases and wipes.
  */
@@ -43,6 +43,18 @@ struct prep_passphrase {
 int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase **ret,
 			 struct prep_err *err);
 void prep_passphrase_free(struct prep_passphrase *p); /* wipes it; NULL is allowed */
+
+/*
+ * What was read is kept for all that it is to open: a pipe is read only once, and
+ * nobody is asked for the same twice. NULL: not read yet.
+ */
+struct prep_key_ring {
+	EVP_PKEY *key;    /* private */
+	EVP_PKEY *signer; /* public */
+	struct prep_passphrase *passphrase;
+};
+
+void prep_key_ring_clear(struct prep_key_ring *r); /* wipes them */
 
 /* Ed25519 (RFC 8032, pure). */
 int prep_key_sign(EVP_PKEY *key, const uint8_t *p, size_t len, uint8_t ret[64], struct prep_err *err);

@@ -12,7 +12,6 @@
 #include "libprep/base/file.h"
 #include "libprep/ckm/codec.h"
 #include "libprep/ckm/hash.h"
-#include "libprep/ckm/keys.h"
 #include "libprep/ckm/patch.h"
 #include "libprep/ckm/seal.h"
 #include "libprep/ckm/section.h"
@@ -42,21 +41,22 @@ static int check_digest(const struct prep_ckm *p, struct prep_err *err)
 	return 0;
 }
 
-static int check_trust(const struct prep_ckm *p, EVP_PKEY *signer, const char *path, struct prep_err *err)
+static int check_trust(const struct prep_ckm *p, EVP_PKEY *signer, const struct prep_ckm_access *access,
+		       struct prep_err *err)
 {
-	EVP_PKEY *key;
-	bool same;
+	const char *path = access->verify_with;
+	struct prep_key_ring own = { .key = NULL }, *ring = access->ring != NULL ? access->ring : &own;
+	int r = 0;
 
-	if (prep_key_public(path, PREP_KEY_ED25519, &key, err) < 0)
+	if (ring->signer == NULL && prep_key_public(path, PREP_KEY_ED25519, &ring->signer, err) < 0)
 		return -1;
-	if (!p->info.is_signed) {
-		EVP_PKEY_free(key);
-		return prep_fail(err, PREP_EREFUSED, "%s: not signed; a signature by the key in %s is asked for",
-				 p->name, path);
-	}
-	same = EVP_PKEY_eq(key, signer) == 1;
-	EVP_PKEY_free(key);
-	return same ? 0 : prep_fail(err, PREP_EREFUSED, "%s: signed, but not by the key in %s", p->name, path);
+	if (!p->info.is_signed)
+		r = prep_fail(err, PREP_EREFUSED, "%s: not signed; a signature by the key in %s is asked for", p->name,
+			      path);
+	else if (EVP_PKEY_eq(ring->signer, signer) != 1)
+		r = prep_fail(err, PREP_EREFUSED, "%s: signed, but not by the key in %s", p->name, path);
+	prep_key_ring_clear(&own);
+	return r;
 }
 
 /* The signature must be good for the key that it names, trusted or not: so damage is always seen. */
@@ -79,41 +79,32 @@ static int check_signature(struct prep_ckm *p, const struct prep_ckm_access *acc
 				      p->name);
 	}
 	if (r == 0 && access->verify_with != NULL) {
-		r = check_trust(p, signer, access->verify_with, err);
+		r = check_trust(p, signer, access, err);
 		p->info.verified = r == 0;
 	}
 	EVP_PKEY_free(signer);
 	return r;
 }
 
-static int open_by_key(struct prep_ckm *p, const char *path, struct prep_err *err)
+static int open_by_key(struct prep_ckm *p, const char *path, struct prep_key_ring *ring, struct prep_err *err)
 {
-	EVP_PKEY *key;
-	int r;
-
-	if (prep_key_private(path, PREP_KEY_X25519, &key, err) < 0)
+	if (ring->key == NULL && prep_key_private(path, PREP_KEY_X25519, &ring->key, err) < 0)
 		return -1;
-	r = prep_seal_open_key(p->section + PREP_CKM_HEADER_SIZE, p->header.slots, p->header.id, key, &p->seal,
-			       err);
-	EVP_PKEY_free(key);
-	return r;
+	return prep_seal_open_key(p->section + PREP_CKM_HEADER_SIZE, p->header.slots, p->header.id, ring->key, &p->seal,
+				  err);
 }
 
-static int open_by_passphrase(struct prep_ckm *p, const char *path, struct prep_err *err)
+static int open_by_passphrase(struct prep_ckm *p, const char *path, struct prep_key_ring *ring, struct prep_err *err)
 {
-	struct prep_passphrase *phrase;
-	int r;
-
-	if (prep_passphrase_read(path, false, &phrase, err) < 0)
+	if (ring->passphrase == NULL && prep_passphrase_read(path, false, &ring->passphrase, err) < 0)
 		return -1;
-	r = prep_seal_open_passphrase(p->section + PREP_CKM_HEADER_SIZE, p->header.slots, p->header.id,
-				      phrase->text, phrase->len, &p->seal, err);
-	prep_passphrase_free(phrase);
-	return r;
+	return prep_seal_open_passphrase(p->section + PREP_CKM_HEADER_SIZE, p->header.slots, p->header.id,
+					 ring->passphrase->text, ring->passphrase->len, &p->seal, err);
 }
 
 static int open_seal(struct prep_ckm *p, const struct prep_ckm_access *access, struct prep_err *err)
 {
+	struct prep_key_ring own = { .key = NULL }, *ring = access->ring != NULL ? access->ring : &own;
 	int r = 0;
 
 	if (access->key_file == NULL && access->passphrase_file == NULL)
@@ -121,9 +112,10 @@ static int open_seal(struct prep_ckm *p, const struct prep_ckm_access *access, s
 				 "%s: sealed: a private key (--key) or the passphrase (--passphrase-file) is needed",
 				 p->name);
 	if (access->key_file != NULL)
-		r = open_by_key(p, access->key_file, err);
+		r = open_by_key(p, access->key_file, ring, err);
 	if (r == 0 && access->passphrase_file != NULL)
-		r = open_by_passphrase(p, access->passphrase_file, err);
+		r = open_by_passphrase(p, access->passphrase_file, ring, err);
+	prep_key_ring_clear(&own);
 	if (r != 0)
 		return r < 0 ? -1 : 0;
 	if (access->key_file == NULL)

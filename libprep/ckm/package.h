@@ -13,6 +13,7 @@
 
 #include "libprep/base/progress.h"
 #include "libprep/ckm/index.h"
+#include "libprep/ckm/keys.h"
 
 /* How a sealed or signed package is opened. All may be NULL. */
 struct prep_ckm_access {
@@ -20,6 +21,7 @@ struct prep_ckm_access {
 	const char *passphrase_file; /* its first line; "-": asked for on the terminal, without echo */
 	const char *verify_with;     /* Ed25519 public key, PEM: no or another signature is PREP_EREFUSED */
 	bool outer_only;             /* do not unseal: of a sealed package prep_ckm_index is NULL then */
+	struct prep_key_ring *ring;  /* keeps what is read of these files for the next package; NULL: each reads them */
 };
 
 struct prep_ckm; /* an opened package or index */

@@ -166,7 +166,8 @@ static int add_old(struct prep_fetch *f, struct prep_supply *supply, struct prep
 
 	/* What it holds is checked piece by piece; and nobody is asked for a passphrase out of the blue. */
 	how.verify_with = NULL;
-	if (how.passphrase_file != NULL && strcmp(how.passphrase_file, "-") == 0)
+	if (how.passphrase_file != NULL && strcmp(how.passphrase_file, "-") == 0 &&
+	    (how.ring == NULL || how.ring->passphrase == NULL))
 		how.passphrase_file = NULL;
 	if (f->old == NULL && (access(f->partial.old, F_OK) != 0 ||
 			       prep_seed_open_restored(f->partial.old, f->partial.old_index, &how, &f->old,
