@@ -137,6 +137,12 @@ static int untouched(struct prep_disk *overlay, uint64_t off, uint64_t len, stru
 	return r == 0 || c.off >= off + len;
 }
 
+/* Bytes of witnesses: much more than the bitmaps and samples have, and read in a moment whoever wrote the journal. */
+static uint64_t witness_bytes_max(uint64_t disk_size)
+{
+	return disk_size / 1024 + 64 * PREP_MIB;
+}
+
 /* What the overlay guards, and pages all over the disk. The caller frees *ret. */
 static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, size_t *n,
 			    struct prep_err *err)
@@ -145,6 +151,7 @@ static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, siz
 	size_t guards;
 	const struct prep_overlay_guard *g = prep_overlay_guards(overlay, &guards);
 	struct witness *w = calloc(WITNESSES_MAX, sizeof *w);
+	uint64_t bytes = SAMPLES * SAMPLE_SIZE;
 	int r = 0;
 
 	*ret = w;
@@ -159,6 +166,9 @@ static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, siz
 			w[(*n)++] = sample;
 	}
 	for (size_t i = 0; r >= 0 && i < guards && *n < WITNESSES_MAX; i++) {
+		bytes += g[i].len;
+		if (bytes > witness_bytes_max(overlay->size))
+			break;
 		r = untouched(overlay, g[i].off, g[i].len, err);
 		if (r > 0)
 			w[(*n)++] = (struct witness){ g[i].off, g[i].len };
@@ -343,7 +353,7 @@ static int read_through(struct prep_journal_file *f, struct prep_disk *d, struct
 	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], end[DIGEST_SIZE], at[16];
 	struct stream *s = &f->s;
 	struct prep_journal_record record = { .len = 0 };
-	uint64_t n;
+	uint64_t n, bytes = 0;
 	int fits = 1;
 
 	if (get(s, head, sizeof head, err) < 0)
@@ -358,6 +368,9 @@ static int read_through(struct prep_journal_file *f, struct prep_disk *d, struct
 			return -1;
 		w[i] = (struct witness){ get_le64(at), get_le64(at + 8) };
 		if (w[i].off > d->size || w[i].len > d->size - w[i].off)
+			return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
+		bytes += w[i].len;
+		if (bytes > witness_bytes_max(d->size))
 			return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
 	}
 	if (get(s, want, sizeof want, err) < 0)

@@ -8,6 +8,7 @@
 
 #include <sys/stat.h>
 
+#include "libprep/ckm/hash.h"
 #include "libprep/disk/overlay.h"
 #include "libprep/disk/raw.h"
 #include "tests/unit/image.h"
@@ -232,6 +233,29 @@ static void damaged_journals_change_nothing(void)
 	CHECK(image_is(old));
 }
 
+/* Its digests are right, but that of the witnesses, which takes reading the disk 4096 times to know. */
+static void a_journal_that_wants_too_much_read_is_damaged(void)
+{
+	const size_t witnesses = 24, digest = witnesses + 4096 * 16, end = digest + 32, len = end + 24 + 32;
+	unsigned char *p = calloc(1, len);
+	int fd;
+
+	make_image();
+	memcpy(p, "prepjrn3", 8);
+	put_le64(p + 8, SIZE);
+	put_le64(p + 16, 4096);
+	for (size_t at = witnesses; at < digest; at += 16)
+		put_le64(p + at + 8, SIZE);
+	put_le32(p + end + 16, 2);
+	CHECK_DONE(prep_hash_once(p, len - 32, p + len - 32, &err));
+	fd = check_create("image.prep-journal");
+	check_write(fd, p, len, 0);
+	close(fd);
+	free(p);
+	CHECK_FAILS(prep_journal_recover(image(), NULL, &err), PREP_EDAMAGED, "the journal is damaged");
+	unlink(journal());
+}
+
 static void of_another_image(void)
 {
 	unsigned char other[4096];
@@ -335,6 +359,7 @@ int main(void)
 	RUN(refused_on_another_version);
 	RUN(found_by_any_path);
 	RUN(damaged_journals_change_nothing);
+	RUN(a_journal_that_wants_too_much_read_is_damaged);
 	RUN(of_another_image);
 	RUN(in_use_or_not_writable);
 	RUN(new_blocks_of_a_vhd);
