@@ -223,6 +223,35 @@ mode() {
 	same_guest base.vhd new.raw
 }
 
+@test "a copy of the undo disk does not lift the protection while the disk itself stands" {
+	make_base
+	vhd-undo create -q base.vhd undo.vhd
+	cp undo.vhd copy.vhd
+	use_undo
+	for verb in commit discard 'discard -n'; do
+		run -3 vhd-undo $verb copy.vhd
+		[[ $output = "vhd-undo: copy.vhd: a copy of $PWD/undo.vhd, the undo disk that stands on base.vhd"* ]]
+	done
+	[ -e copy.vhd ]
+	vhd-undo status copy.vhd | grep -q 'unchanged since'
+	run -3 vhd-zerofree -i base.vhd
+	sha256sum -c --quiet base.sum
+	# under another name it is the same disk
+	ln undo.vhd link.vhd
+	vhd-undo discard -n link.vhd
+	# base and undo disk copied together are a pair of their own, also while the first one stands
+	mkdir pair
+	cp -p base.vhd base.vhd.prep-undo undo.vhd pair
+	vhd-undo commit -q pair/undo.vhd
+	[ "$(ls pair)" = base.vhd ]
+	same_guest pair/base.vhd new.raw
+	sha256sum -c --quiet base.sum
+	# and a copy takes the place of one that is lost
+	rm undo.vhd
+	vhd-undo discard -q copy.vhd
+	[ ! -e base.vhd.prep-undo ]
+}
+
 @test "in another folder, and moved there afterwards" {
 	make_base
 	mkdir -p sub/deep

@@ -79,6 +79,42 @@ static int count_own(struct pair *p, struct prep_err *err)
 	return r;
 }
 
+/* Whether the file `path` is the VHD with this id. */
+static bool is_disk(const char *path, const uint8_t id[16])
+{
+	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	uint8_t have[16];
+	bool same;
+
+	if (fd < 0)
+		return false;
+	same = prep_vhd_peek(fd, have) > 0 && memcmp(have, id, sizeof have) == 0;
+	close(fd);
+	return same;
+}
+
+/*
+ * Whether `path` is a copy of the undo disk that the mark names and that stands
+ * there: the base is protected for that one, and whoever commits a copy, or
+ * clears it away, would leave it over a base that changes. Where base and undo
+ * disk were copied together, the one that the mark names has its own base.
+ */
+static bool is_copy(const struct pair *p, const char *path, const struct prep_parent_ref *parent)
+{
+	struct prep_err err = PREP_ERR_INIT;
+	struct stat a, b;
+	char *base;
+	bool same;
+
+	if (stat(path, &a) != 0 || stat(p->mark.path, &b) != 0 || (a.st_dev == b.st_dev && a.st_ino == b.st_ino) ||
+	    !is_disk(p->mark.path, p->mark.id) ||
+	    prep_parent_find(p->mark.path, true, parent, NULL, prep_vhd_peek, &base, &err) < 0)
+		return false;
+	same = stat(base, &a) == 0 && a.st_dev == p->st.st_dev && a.st_ino == p->st.st_ino;
+	free(base);
+	return same;
+}
+
 static int open_undo(struct pair *p, const char *path, unsigned flags, const struct prep_undo *how,
 		     struct prep_err *err)
 {
@@ -99,6 +135,9 @@ static int open_undo(struct pair *p, const char *path, unsigned flags, const str
 	if (p->marked && memcmp(p->mark.id, info->footer.id, sizeof p->mark.id) != 0)
 		return prep_fail(err, PREP_EREFUSED, "%s: the undo disk that stands on it is %s, not %s", p->report->base,
 				 p->mark.path, path);
+	if (p->marked && (flags & PREP_DISK_WRITE) && is_copy(p, path, &info->parent))
+		return prep_fail(err, PREP_EREFUSED, "%s: a copy of %s, the undo disk that stands on %s: name that, or remove it",
+				 path, p->mark.path, p->report->base);
 	if (how->found != NULL && how->found(how->arg, p->report->base, path, err) < 0)
 		return -1;
 	return count_own(p, err);
@@ -158,20 +197,6 @@ static int open_base(const char *base, const struct prep_undo *how, struct pair 
 	p->report->size = (*ret)->size;
 	p->report->block_size = PREP_VHD_BLOCK_SIZE_DEFAULT;
 	return 0;
-}
-
-/* Whether the file `path` is the VHD with this id. */
-static bool is_disk(const char *path, const uint8_t id[16])
-{
-	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	uint8_t have[16];
-	bool same;
-
-	if (fd < 0)
-		return false;
-	same = prep_vhd_peek(fd, have) > 0 && memcmp(have, id, sizeof have) == 0;
-	close(fd);
-	return same;
 }
 
 /* Everything is ready in out: protect the base, and then let the undo disk appear. */
