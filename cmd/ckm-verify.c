@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* ckm-verify: check packages without unpacking them. */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -97,8 +98,9 @@ static int check_beside(const struct prep_ckm *p, const char *path, struct prep_
 		return prep_fail_nomem(err);
 	fd = open(index, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
+		r = errno == ENOENT ? 0 : prep_fail_errno(err, "%s: cannot open", index);
 		free(index);
-		return 0;
+		return r;
 	}
 	if (fstat(fd, &st) != 0) {
 		prep_fail_errno(err, "%s", index);
@@ -299,7 +301,7 @@ static void run(struct opts *o, struct prep_err *err)
 		if (err->code != PREP_DONE)
 			cmd_warn(&o->cmd, "%s", one.msg);
 		prep_fail(err, one.code, "%s", one.msg);
-		if (one.code == PREP_EFAIL)
+		if (cmd_interrupted())
 			break;
 	}
 	prep_pool_close(pool);

@@ -341,6 +341,11 @@ int cmd_finish(struct cmd *cmd, const struct prep_err *err)
 	return (int)err->code;
 }
 
+bool cmd_interrupted(void)
+{
+	return interrupted_by != 0;
+}
+
 bool cmd_is_stdin(const char *path)
 {
 	return path == NULL || strcmp(path, "-") == 0;

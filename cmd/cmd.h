@@ -177,6 +177,9 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 /* Where the report goes: standard output, or standard error where that carries the image. */
 FILE *cmd_report(const struct cmd *cmd);
 
+/* Whether a signal has asked the command to stop. */
+bool cmd_interrupted(void);
+
 /* Print a JSON report and release it. */
 void cmd_print_json(const struct cmd *cmd, json_t *report);
 

@@ -107,6 +107,11 @@ small_package() {
 	cp b.ckm.index d.ckm.index
 	run -4 ckm-verify -q --quick d.ckm
 	[[ $output == *'d.ckm.index: not the index of d.ckm'* ]]
+	# one that cannot be read is not passed over
+	rm d.ckm.index
+	ln -s d.ckm.index d.ckm.index
+	run -1 ckm-verify -q --quick d.ckm
+	[[ $output == *'d.ckm.index: cannot open'* ]]
 }
 
 @test "every package is looked at, the first that is wrong gives the status" {
@@ -116,6 +121,11 @@ small_package() {
 	run -4 ckm-verify b.ckm a.ckm nowhere.ckm
 	[[ $output == *'a.ckm: sound'* ]]
 	[[ $output == *'nowhere.ckm: cannot open'* ]]
+	# nor does one that cannot be read end it
+	run -1 ckm-verify nowhere.ckm b.ckm a.ckm
+	[[ $output == *'a.ckm: sound'* ]]
+	run -1 --separate-stderr ckm-verify --json nowhere.ckm a.ckm
+	[ "$(jq -c '[.packages[].sound]' <<<"$output")" = '[false,true]' ]
 	run -3 ckm-verify a.raw b.ckm
 	[[ $output == *'a.raw: not a CKM package'* ]]
 	[[ $output == *'b.ckm: '* ]]
