@@ -4,6 +4,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/cmd.h"
 #include "libprep/base/pool.h"
@@ -256,6 +257,18 @@ static void parse(struct opts *o, int argc, char **argv)
 	check(o);
 }
 
+/* What --difference leaves out would be nowhere, were the new package put in its place. */
+static int check_base_stays(const struct work *w, const char *path, struct prep_err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0 && (prep_output_same(w->out, &st) || prep_output_same(w->out_index, &st)))
+		return prep_fail(err, PREP_EUSAGE,
+				 "%s: would be overwritten, and the package does not unpack without what --difference leaves to it",
+				 path);
+	return 0;
+}
+
 /* The two files, first of all: what is wrong with them is better told before the work. */
 static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 {
@@ -272,6 +285,10 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 		return prep_fail_nomem(err);
 	r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
 	free(index);
+	for (unsigned i = 0; o->difference && r == 0 && i < o->indexes; i++)
+		r = check_base_stays(w, o->base[i], err);
+	for (unsigned i = 0; o->difference && r == 0 && i < o->images; i++)
+		r = check_base_stays(w, o->base_image[i], err);
 	return r;
 }
 

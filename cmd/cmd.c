@@ -479,8 +479,8 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 	    !cmd->in_place && prep_output_same(*ret, &st)) {
 		prep_output_close(*ret);
 		*ret = NULL;
-		return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file (-i changes it in place)",
-				 path);
+		return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file%s", path,
+				 strstr(cmd->usage, "--in-place") != NULL ? " (-i changes it in place)" : "");
 	}
 	return 0;
 }

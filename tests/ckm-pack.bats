@@ -432,6 +432,27 @@ every_way() {
 	[ "${#files[@]}" -eq 4 ]
 }
 
+@test "an image, or what a difference leaves out, is not overwritten by the package of it" {
+	head -c 1000448 /dev/urandom >a.raw
+	ckm-pack -q -1 -o a.ckm a.raw
+	sha256sum a.* >sums
+	# there is no -i that would be the way
+	run -2 ckm-pack -q -f -o a.raw a.raw
+	[[ $output == *'same file' ]]
+	ln -s a.ckm link
+	for base in '--base a.ckm' '--base a.ckm.index' '--base-image a.ckm' '--base-image link --patches only'; do
+		# shellcheck disable=SC2086
+		run -2 ckm-pack -q -1 -f --difference $base -o a.ckm a.raw
+		[[ $output == *'would be overwritten'* ]]
+	done
+	run -2 ckm-pack -q -1 -f --difference --base-image a.raw -o a.raw - <a.ckm
+	sha256sum -c sums
+	# all of it is in the new one
+	ckm-pack -q -1 -f --base a.ckm -o a.ckm a.raw
+	ckm-unpack -q -o b.raw a.ckm
+	cmp a.raw b.raw
+}
+
 @test "no room: status 1, nothing left" {
 	[ -w /dev/full ] || skip "no /dev/full"
 	head -c 8000512 /dev/urandom >a.raw
