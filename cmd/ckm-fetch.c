@@ -256,12 +256,11 @@ static int list_seeds(struct opts *o, struct prep_err *err)
 
 	o->trim.seed = NULL;
 	o->trim.seeds = 0;
-	if (o->cmd.output != NULL && stat(o->cmd.output, &st) == 0 && S_ISREG(st.st_mode)) {
-		if (!o->cmd.force && !o->cmd.dry_run)
-			r = prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", o->cmd.output);
-		else
-			r = trim_add_seed(&o->trim, o->cmd.output, true, err);
-	}
+	/* What is wrong with it is better told before the work, and before a folder stands beside it. */
+	if (o->cmd.output != NULL && !o->cmd.dry_run)
+		r = prep_output_check_part(o->cmd.output, o->cmd.force, err);
+	if (o->cmd.output != NULL && r == 0 && stat(o->cmd.output, &st) == 0 && S_ISREG(st.st_mode))
+		r = trim_add_seed(&o->trim, o->cmd.output, true, err);
 	/* One of a folder that does not open may be meant for someone else. */
 	for (size_t i = 0; i < o->packages.n && r == 0; i++)
 		r = trim_add_seed(&o->trim, o->packages.path[i], true, err);
@@ -427,6 +426,9 @@ static int run(struct opts *o, struct prep_err *err)
 
 	if (o->http.background)
 		step_back();
+	/* libcurl goes on without. */
+	if (o->http.netrc_file != NULL && access(o->http.netrc_file, R_OK) != 0)
+		return prep_fail_errno(err, "%s: cannot read", o->http.netrc_file);
 	if (list_seeds(o, err) == 0 && confine(o, err) == 0 &&
 	    (o->password_file == NULL || prep_passphrase_read(o->password_file, false, &w.password, err) == 0)) {
 		o->http.password = w.password != NULL ? w.password->text : NULL;

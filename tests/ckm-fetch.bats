@@ -672,5 +672,21 @@ kerberos_serve() {
 	run -2 ckm-fetch --auth secret -o x http://127.0.0.1/x.ckm
 	run -2 ckm-fetch --limit-rate 0 -o x http://127.0.0.1/x.ckm
 	run -2 ckm-fetch --password-file f -o x http://127.0.0.1/x.ckm
+	run -1 ckm-fetch --netrc-file nowhere -o x http://127.0.0.1/x.ckm
+	[[ $output == *'nowhere: cannot read'* ]]
 	[ ! -e x.part ]
+}
+
+@test "what cannot be the output is told at once, and nothing stands beside it" {
+	use_series
+	mkdir folder
+	ln -s nothing link
+	mkfifo pipe
+	for out in folder link pipe; do
+		run -3 ckm-fetch -f -o "$out" "file://$www/v1.ckm"
+		[[ $output == *"$out: "* ]]
+	done
+	run -3 ckm-fetch -f -o /dev/null "file://$www/v1.ckm"
+	[[ $output == *'/dev/null: not a regular file'* ]]
+	[ "$(echo -- *.part)" = '-- *.part' ]
 }

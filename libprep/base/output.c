@@ -272,9 +272,8 @@ int prep_output_open(const char *path, bool replace, struct prep_output **ret,
 	return 0;
 }
 
-/* What open_path does for a file, but for the name of what is written. */
-static int open_part(struct prep_output *out, const char *path, const char *part, uint64_t *size,
-		     struct prep_err *err)
+/* What open_path does for a file, but for what is opened. */
+static int plan_part(struct prep_output *out, const char *path, struct prep_err *err)
 {
 	struct stat st;
 
@@ -293,6 +292,28 @@ static int open_part(struct prep_output *out, const char *path, const char *part
 	} else {
 		return prep_fail_errno(err, "%s: cannot create", path);
 	}
+	return 0;
+}
+
+int prep_output_check_part(const char *path, bool replace, struct prep_err *err)
+{
+	struct prep_output *out = new_output(replace);
+	int r;
+
+	if (out == NULL)
+		return prep_fail_nomem(err);
+	r = plan_part(out, path, err);
+	prep_output_close(out);
+	return r;
+}
+
+static int open_part(struct prep_output *out, const char *path, const char *part, uint64_t *size,
+		     struct prep_err *err)
+{
+	struct stat st;
+
+	if (plan_part(out, path, err) < 0)
+		return -1;
 	out->temp = strdup(part);
 	if (out->temp == NULL)
 		return prep_fail_nomem(err);

@@ -39,6 +39,8 @@ int prep_output_open(const char *path, bool replace, struct prep_output **ret,
  */
 int prep_output_open_part(const char *path, bool replace, const char *part, uint64_t *size,
 			  struct prep_output **ret, struct prep_err *err);
+/* What it refuses about `path`, told before anything is made beside it. */
+int prep_output_check_part(const char *path, bool replace, struct prep_err *err);
 
 /* A seekable output without a name, in the folder dir: for what is read back, never committed. */
 int prep_output_open_temp(const char *dir, struct prep_output **ret, struct prep_err *err);
