@@ -408,6 +408,11 @@ int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct pre
 	return 0;
 }
 
+unsigned cmd_in_place_flags(const struct cmd *cmd)
+{
+	return !cmd->in_place ? 0 : cmd->dry_run ? PREP_DISK_TRY : PREP_DISK_WRITE;
+}
+
 int cmd_refuse_child(const struct cmd *cmd, const struct prep_disk *d, const char *why,
 		     struct prep_err *err)
 {
@@ -495,7 +500,7 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 
 	*edit = (struct cmd_edit){ .image = image };
 	/* A journal beside a device would lie in /dev, gone with the power that it is to survive. */
-	if (in_place && stat(image, &st) == 0 && S_ISBLK(st.st_mode))
+	if (cmd->in_place && stat(image, &st) == 0 && S_ISBLK(st.st_mode))
 		return prep_fail(err, PREP_EREFUSED,
 				 "%s: a block device has no room beside it for the journal of a change in place: use -o FILE",
 				 image);
@@ -507,7 +512,7 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 	prep_sandbox_output(&may, writes);
 	cmd_may_open(cmd, &may, image);
 	if (cmd_confine(cmd, &may, err) < 0 ||
-	    cmd_open_image(cmd, image, in_place ? PREP_DISK_WRITE : 0, &edit->disk, err) < 0)
+	    cmd_open_image(cmd, image, cmd_in_place_flags(cmd), &edit->disk, err) < 0)
 		return -1;
 	prep_sandbox_output(&may, writes);
 	may.read_all = false;

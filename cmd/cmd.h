@@ -111,6 +111,9 @@ int cmd_finish(struct cmd *cmd, const struct prep_err *err);
 int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct prep_disk **ret,
 		   struct prep_err *err);
 
+/* How cmd_open_image opens what is to be changed in place, if it is: a dry run refuses what the run would. */
+unsigned cmd_in_place_flags(const struct cmd *cmd);
+
 /* With -i, PREP_EREFUSED for a differencing disk: `why` says what would come of it. */
 int cmd_refuse_child(const struct cmd *cmd, const struct prep_disk *d, const char *why,
 		     struct prep_err *err);

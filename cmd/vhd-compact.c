@@ -156,8 +156,7 @@ static int open_disk(struct opts *o, struct input *in, struct prep_err *err)
 	const struct prep_vhd_info *vhd;
 	struct stat st;
 
-	if (cmd_open_image(&o->cmd, o->image, o->cmd.in_place && !o->cmd.dry_run ? PREP_DISK_WRITE : 0, &in->disk,
-			   err) < 0)
+	if (cmd_open_image(&o->cmd, o->image, cmd_in_place_flags(&o->cmd), &in->disk, err) < 0)
 		return -1;
 	if (!cmd_is_stdin(o->image) && stat(o->image, &st) == 0) {
 		in->file_size = (uint64_t)st.st_size;
@@ -166,6 +165,11 @@ static int open_disk(struct opts *o, struct input *in, struct prep_err *err)
 	vhd = prep_vhd_disk_info(in->disk);
 	if (vhd != NULL)
 		in->blocks = vhd->blocks_allocated;
+	/* As opening it for writing does. */
+	if (vhd != NULL && o->cmd.in_place && vhd->footer.saved_state == 1)
+		return prep_fail(err, PREP_EREFUSED,
+				 "%s: the footer is marked as in a saved state: start the virtual machine and shut it down",
+				 in->disk->name);
 	return cmd_refuse_child(&o->cmd, in->disk, "in its place the whole disk would stand, and take more room", err);
 }
 

@@ -194,6 +194,34 @@ only() {
 	[ ! -e c.vhd ]
 }
 
+@test "in place: a dry run refuses what the run refuses of the image, and -n alone does not" {
+	new_image x.vhd --size 32M
+	vhd-undo create -q x.vhd u.vhd
+	new_image base.vhd --size 32M
+	new_image saved.vhd --size 32M --format fixed
+	# the footer's "saved state", and its checksum
+	at=$(($(stat -c %s saved.vhd) - 512))
+	poke saved.vhd $((at + 84)) 01
+	poke saved.vhd $((at + 64)) "$(printf %08x $((0x$(od -An -tx1 -j $((at + 64)) -N 4 saved.vhd | tr -d ' ') - 1)))"
+	chmod a-w base.vhd
+	qemu-img create -q -f vhdx new.vhdx 32M
+	for command in vhd-zerofree vhd-defrag vhd-compact 'vhd-rmfile --preset temp'; do
+		for image in x.vhd base.vhd saved.vhd new.vhdx; do
+			echo "$command $image"
+			run -3 $command -i $image
+			refusal=$output
+			run -3 $command -i -n $image
+			[ "$output" = "$refusal" ]
+		done
+		for image in x.vhd base.vhd; do
+			$command -n $image >/dev/null
+		done
+	done
+	# what is refused in place alone
+	vhd-compact -n saved.vhd >/dev/null
+	vhd-rmfile -q -i -n --preset temp u.vhd
+}
+
 @test "in place needs a name, and excludes an output" {
 	new_image x.vhd --size 32M
 	sum=$(sha256sum <x.vhd)

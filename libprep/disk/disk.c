@@ -156,7 +156,7 @@ static int open_alone(int fd, const char *name, unsigned flags, struct chain *c,
 		return -1;
 	r = prep_vhd_open(fd, name, (flags & PREP_DISK_WRITE) != 0, ret, err);
 	if (r == 0)
-		r = prep_vhdx_open(fd, name, (flags & PREP_DISK_WRITE) != 0, ret, err);
+		r = prep_vhdx_open(fd, name, (flags & (PREP_DISK_WRITE | PREP_DISK_TRY)) != 0, ret, err);
 	if (r != 0)
 		return r < 0 ? -1 : 0;
 	return open_raw(fd, name, (uint64_t)st.st_size, ret, err);
@@ -316,7 +316,7 @@ int prep_disk_open_chain(const char *path, unsigned flags, const struct prep_par
 	    open_parents(ret, true, flags, parents, &c, err) < 0)
 		return -1;
 	/* Now that it is locked, no undo disk can be made for it. */
-	if ((flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && check_writable(path, err) < 0) {
+	if ((flags & (PREP_DISK_WRITE | PREP_DISK_TRY)) && !(flags & PREP_DISK_UNDO) && check_writable(path, err) < 0) {
 		prep_disk_close(*ret);
 		*ret = NULL;
 		return -1;

@@ -80,6 +80,7 @@ struct prep_disk {
 #define PREP_DISK_ALONE 2u /* a differencing disk without its parent: only what it holds itself can be read */
 #define PREP_DISK_UNDO 4u  /* with PREP_DISK_WRITE: although an undo disk stands on it (undo_mark.h), or it is read-only */
 #define PREP_DISK_NO_RECOVERY 8u /* a change of the file or of a parent that a crash cut off is refused, not completed */
+#define PREP_DISK_TRY 16u /* open for reading, but refuse what PREP_DISK_WRITE refuses: a dry run */
 
 /*
  * Open the image in `path`, or in `fd` (which is then the disk's, closed even
