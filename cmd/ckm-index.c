@@ -316,12 +316,14 @@ static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 		l->refresh = true;
 		return 0;
 	}
-	/* Damaged: it is one, and is made anew. */
+	/* Damaged: it is one, and is made anew, where it is said of what. */
 	if (why.code == PREP_EDAMAGED) {
+		l->refresh = o->operands > 0 || o->trim.client_settings != NULL;
+		if (!l->refresh)
+			return prep_fail(err, why.code, "%s: name what it is to list, and it is made anew", why.msg);
 		if (!o->cmd.quiet)
 			cmd_warn(&o->cmd, "warning: %s (made anew)", why.msg);
-		l->refresh = o->operands > 0 || o->trim.client_settings != NULL;
-		return l->refresh ? 0 : prep_fail(err, why.code, "%s", why.msg);
+		return 0;
 	}
 	if (o->cmd.force)
 		return 0;

@@ -474,6 +474,12 @@ kerberos_serve() {
 	echo x >hostile/v2.ckm
 	bad hostile
 	run -3 ckm-fetch -o x.vhd "$url/v2.ckm"
+	# the page of a gate, and nothing at all
+	for text in '<html>Who are you?</html>' ''; do
+		printf '%s' "$text" >hostile/v2.ckm.index
+		run -3 ckm-fetch -o x.vhd "$url/v2.ckm"
+		[[ $output == *"not a CKM index"* ]]
+	done
 	# the index of another package, and a package of other content
 	cp "$www/v1.ckm.index" hostile/v2.ckm.index
 	cp "$www/v2.ckm" hostile/v2.ckm

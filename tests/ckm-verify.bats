@@ -75,6 +75,14 @@ small_package() {
 	done
 }
 
+@test "a short file of another kind is no package, rather than one that is cut off" {
+	echo 'some short text' >text
+	run -3 ckm-verify text
+	[[ $output == *'text: not a CKM package' ]]
+	run -3 ckm-index --list text
+	[[ $output == *'text: not a CKM package' ]]
+}
+
 @test "the files that damage hits are listed" {
 	new_image a.vhd --size 48M
 	ckm-pack -q -1 -o a.ckm a.vhd

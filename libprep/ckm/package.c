@@ -214,6 +214,9 @@ static int take_header(struct prep_ckm *p, const uint8_t *header, uint64_t len, 
 static int open_section(struct prep_ckm *p, uint64_t len, const struct prep_ckm_access *access,
 			struct prep_err *err)
 {
+	/* Of what is too short to tell, an empty answer, say, nothing is known to be an index. */
+	if (len < 8 || !prep_ckm_is_section(p->section))
+		return prep_fail(err, PREP_EREFUSED, "%s: not a CKM index", p->name);
 	if (len < PREP_CKM_HEADER_SIZE)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the index section is cut off", p->name);
 	if (take_header(p, p->section, len, err) < 0)
@@ -304,6 +307,8 @@ static int open_file(struct prep_ckm *p, const struct prep_ckm_access *access, s
 		return prep_fail(err, PREP_EREFUSED, "%s: not a CKM package", p->name);
 	if (prep_file_pread(p->fd, magic, sizeof magic, 0, p->name, err) < 0)
 		return -1;
+	if (!prep_ckm_is_section(magic) && !prep_ckm_is_package(magic))
+		return prep_fail(err, PREP_EREFUSED, "%s: not a CKM package", p->name);
 	if (!prep_ckm_is_section(magic))
 		return open_package(p, (uint64_t)st.st_size, access, err);
 	if (read_section(p, 0, (uint64_t)st.st_size, err) < 0)
