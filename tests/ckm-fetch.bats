@@ -676,6 +676,8 @@ kerberos_serve() {
 	run -2 ckm-fetch -o x http://127.0.0.1/x.ckm y
 	run -2 ckm-fetch -o x ftp://127.0.0.1/x.ckm
 	run -2 ckm-fetch -o x /just/a/path.ckm
+	run -2 ckm-fetch -o x 'file:///a folder/x.ckm'
+	[[ $output == *': a space in it is written %20' ]]
 	run -2 ckm-fetch -o x http://127.0.0.1/
 	run -2 ckm-fetch --auth secret -o x http://127.0.0.1/x.ckm
 	run -2 ckm-fetch --limit-rate 0 -o x http://127.0.0.1/x.ckm

@@ -29,7 +29,8 @@ int prep_http_check_url(const char *url, struct prep_err *err)
 	if (curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
 	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
 	    (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0 && strcmp(scheme, "file") != 0))
-		r = prep_fail(err, PREP_EUSAGE, "%s: not a URL of http, https or file", url);
+		r = prep_fail(err, PREP_EUSAGE, "%s: not a URL of http, https or file%s", url,
+			      strchr(url, ' ') != NULL ? ": a space in it is written %20" : "");
 	else if (curl_url_get(u, CURLUPART_PASSWORD, &password, 0) == CURLUE_OK)
 		r = prep_fail(err, PREP_EUSAGE,
 			      "a password in the URL is seen by every user of this host: give it by a file");
