@@ -154,37 +154,26 @@ bool prep_base_readable(const struct prep_base *b, uint32_t chunk)
 
 int prep_base_reader_open(struct prep_base_reader *r, struct prep_err *err)
 {
-	*r = (struct prep_base_reader){ .frames = NULL };
+	*r = (struct prep_base_reader){ .frame = NULL };
 	return prep_hash_open(&r->hash, err);
-}
-
-static void leave_frame(struct prep_base_reader *r)
-{
-	if (r->frames != NULL)
-		prep_frame_cache_put(r->frames, r->number);
-	r->frames = NULL;
 }
 
 void prep_base_reader_close(struct prep_base_reader *r)
 {
 	if (r->hash.md == NULL)
 		return;
-	leave_frame(r);
+	prep_frame_cache_put(r->frame);
 	prep_hash_close(&r->hash);
 }
 
 /* Hold a frame of the package. */
 static int enter_frame(struct prep_base_reader *r, const struct prep_base *b, uint32_t number, struct prep_err *err)
 {
-	if (r->frames == b->frames && r->number == number)
+	if (r->frame != NULL && r->frame->cache == b->frames && r->frame->number == number)
 		return 0;
-	leave_frame(r);
+	prep_frame_cache_put(r->frame);
 	/* Patch frames are no home of a chunk that can be read. */
-	if (prep_frame_cache_get(b->frames, number, NULL, &r->frame, err) < 0)
-		return -1;
-	r->frames = b->frames;
-	r->number = number;
-	return 0;
+	return prep_frame_cache_get(b->frames, number, NULL, &r->frame, err) < 0 ? -1 : 0;
 }
 
 /* Bytes of a stream, by its runs. */
@@ -227,7 +216,7 @@ int prep_base_read(struct prep_base_reader *r, const struct prep_base *b, uint32
 		/* Verified as it was unpacked. */
 		if (enter_frame(r, b, c->frame, err) < 0)
 			return -1;
-		memcpy(buf, r->frame + c->at, c->size);
+		memcpy(buf, r->frame->data + c->at, c->size);
 		return 0;
 	}
 	if (read_runs(b, s, b->home[chunk].at, buf, c->size, err) < 0 ||

@@ -53,9 +53,7 @@ bool prep_base_readable(const struct prep_base *b, uint32_t chunk);
 /* One thread's way of reading a base. */
 struct prep_base_reader {
 	struct prep_hash hash;
-	struct prep_frame_cache *frames; /* of which a frame is held, or NULL */
-	uint32_t number;
-	const uint8_t *frame;
+	struct prep_cached_frame *frame; /* of a package: the one read last, held; or NULL */
 };
 int prep_base_reader_open(struct prep_base_reader *r, struct prep_err *err);
 /* Before the bases are closed that were read. An all-zero struct is allowed. */

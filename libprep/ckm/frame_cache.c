@@ -4,21 +4,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-struct entry {
-	uint32_t frame;
-	unsigned holders;
-	uint64_t put;  /* when it was last put */
-	uint8_t *data; /* NULL: its first holder is unpacking it */
-};
-
 struct prep_frame_cache {
 	struct prep_ckm *package;
 	uint64_t keep;
 	pthread_mutex_t lock;
 	pthread_cond_t unpacked;
 	uint64_t now;
-	struct entry *entry;
-	size_t entries, room;
+	struct prep_cached_frame *first; /* without data: its first holder is unpacking it */
 };
 
 int prep_frame_cache_new(struct prep_ckm *package, uint64_t keep, struct prep_frame_cache **ret, struct prep_err *err)
@@ -35,45 +27,33 @@ int prep_frame_cache_new(struct prep_ckm *package, uint64_t keep, struct prep_fr
 	return 0;
 }
 
+static void drop(struct prep_cached_frame **at)
+{
+	struct prep_cached_frame *f = *at;
+
+	*at = f->next;
+	free(f->data);
+	free(f);
+}
+
 void prep_frame_cache_free(struct prep_frame_cache *c)
 {
 	if (c == NULL)
 		return;
-	for (size_t i = 0; i < c->entries; i++)
-		free(c->entry[i].data);
-	free(c->entry);
+	while (c->first != NULL)
+		drop(&c->first);
 	pthread_cond_destroy(&c->unpacked);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
-static struct entry *find(const struct prep_frame_cache *c, uint32_t frame)
+static struct prep_cached_frame *find(const struct prep_frame_cache *c, uint32_t number)
 {
-	for (size_t i = 0; i < c->entries; i++)
-		if (c->entry[i].frame == frame)
-			return &c->entry[i];
-	return NULL;
-}
+	struct prep_cached_frame *f = c->first;
 
-static int add(struct prep_frame_cache *c, uint32_t frame, struct prep_err *err)
-{
-	if (c->entries == c->room) {
-		const size_t room = c->room + 16;
-		struct entry *grown = reallocarray(c->entry, room, sizeof *grown);
-
-		if (grown == NULL)
-			return prep_fail_nomem(err);
-		c->entry = grown;
-		c->room = room;
-	}
-	c->entry[c->entries++] = (struct entry){ .frame = frame, .holders = 1 };
-	return 0;
-}
-
-static void drop(struct prep_frame_cache *c, struct entry *e)
-{
-	free(e->data);
-	*e = c->entry[--c->entries];
+	while (f != NULL && f->number != number)
+		f = f->next;
+	return f;
 }
 
 /* Of the frames that nobody holds, those put longest ago go. */
@@ -82,19 +62,19 @@ static void drop_old(struct prep_frame_cache *c)
 	const struct prep_frame *frame = prep_ckm_index(c->package)->frame;
 
 	for (;;) {
-		struct entry *oldest = NULL;
+		struct prep_cached_frame **oldest = NULL;
 		uint64_t bytes = 0;
 
-		for (struct entry *e = c->entry; e < c->entry + c->entries; e++) {
-			if (e->holders > 0)
+		for (struct prep_cached_frame **at = &c->first; *at != NULL; at = &(*at)->next) {
+			if ((*at)->holders > 0)
 				continue;
-			bytes += frame[e->frame].size;
-			if (oldest == NULL || e->put < oldest->put)
-				oldest = e;
+			bytes += frame[(*at)->number].size;
+			if (oldest == NULL || (*at)->put < (*oldest)->put)
+				oldest = at;
 		}
-		if (bytes <= c->keep)
+		if (oldest == NULL || bytes <= c->keep)
 			return;
-		drop(c, oldest);
+		drop(oldest);
 	}
 }
 
@@ -127,50 +107,59 @@ static int unpack(struct prep_ckm *package, uint32_t number, const struct prep_f
 	return ok;
 }
 
-int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t frame, const struct prep_frame_references *references,
-			 const uint8_t **ret, struct prep_err *err)
+int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t number, const struct prep_frame_references *references,
+			 struct prep_cached_frame **ret, struct prep_err *err)
 {
-	struct entry *e;
+	struct prep_cached_frame *f, **at = &c->first;
 	uint8_t *data;
 	int ok;
 
 	*ret = NULL;
 	pthread_mutex_lock(&c->lock);
-	while ((e = find(c, frame)) != NULL && e->data == NULL)
+	while ((f = find(c, number)) != NULL && f->data == NULL)
 		pthread_cond_wait(&c->unpacked, &c->lock);
-	if (e != NULL) {
-		e->holders++;
-		*ret = e->data;
+	if (f != NULL) {
+		f->holders++;
 		pthread_mutex_unlock(&c->lock);
+		*ret = f;
 		return 1;
 	}
-	ok = add(c, frame, err);
+	f = calloc(1, sizeof *f);
+	if (f != NULL) {
+		*f = (struct prep_cached_frame){ .cache = c, .number = number, .next = c->first, .holders = 1 };
+		c->first = f;
+	}
 	pthread_mutex_unlock(&c->lock);
-	if (ok < 0)
-		return -1;
+	if (f == NULL)
+		return prep_fail_nomem(err);
 
-	ok = unpack(c->package, frame, references, &data, err);
+	ok = unpack(c->package, number, references, &data, err);
 
 	pthread_mutex_lock(&c->lock);
-	e = find(c, frame);
-	e->data = data;
+	f->data = data;
 	/* Who waited tries for himself. */
-	if (ok != 1)
-		drop(c, e);
+	if (ok != 1) {
+		while (*at != f)
+			at = &(*at)->next;
+		drop(at);
+		f = NULL;
+	}
 	pthread_cond_broadcast(&c->unpacked);
 	pthread_mutex_unlock(&c->lock);
-	*ret = data;
+	*ret = f;
 	return ok;
 }
 
-void prep_frame_cache_put(struct prep_frame_cache *c, uint32_t frame)
+void prep_frame_cache_put(struct prep_cached_frame *f)
 {
-	struct entry *e;
+	struct prep_frame_cache *c;
 
+	if (f == NULL)
+		return;
+	c = f->cache;
 	pthread_mutex_lock(&c->lock);
-	e = find(c, frame);
-	e->put = ++c->now;
-	if (--e->holders == 0)
+	f->put = ++c->now;
+	if (--f->holders == 0)
 		drop_old(c);
 	pthread_mutex_unlock(&c->lock);
 }

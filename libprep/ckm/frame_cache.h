@@ -14,6 +14,18 @@
 
 struct prep_frame_cache;
 
+/* A frame that somebody holds. */
+struct prep_cached_frame {
+	struct prep_frame_cache *cache;
+	uint32_t number;
+	uint8_t *data;                  /* frame.size bytes */
+
+	/* Private. */
+	struct prep_cached_frame *next;
+	unsigned holders;
+	uint64_t put;                   /* when it was last put */
+};
+
 /* keep: bytes of frames that stay although nobody holds them. The package must outlive the cache. */
 int prep_frame_cache_new(struct prep_ckm *package, uint64_t keep, struct prep_frame_cache **ret, struct prep_err *err);
 void prep_frame_cache_free(struct prep_frame_cache *c); /* of which nothing is held; NULL is allowed */
@@ -28,12 +40,12 @@ struct prep_frame_references {
 };
 
 /*
- * Hold a frame: *ret, its bytes, until it is put. 1; 0: a patch frame whose references
+ * Hold a frame until it is put: 1 and *ret; 0: a patch frame whose references
  * are not to be had; -1: as prep_ckm_read_frame and prep_ckm_decode_frame fail. While another thread unpacks the
  * frame, this one waits. references: NULL where no patch frames are asked for.
  */
-int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t frame, const struct prep_frame_references *references,
-			 const uint8_t **ret, struct prep_err *err);
-void prep_frame_cache_put(struct prep_frame_cache *c, uint32_t frame);
+int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t number, const struct prep_frame_references *references,
+			 struct prep_cached_frame **ret, struct prep_err *err);
+void prep_frame_cache_put(struct prep_cached_frame *f); /* NULL is allowed */
 
 #endif

@@ -187,7 +187,7 @@ static void sketch_streams(struct prep_job *job)
 	struct sketch_job *j = (struct sketch_job *)job;
 	const struct pairer *p = j->p;
 	const uint8_t *bits = j->old ? p->offered : p->wanted;
-	struct prep_base_reader reader = { .frames = NULL };
+	struct prep_base_reader reader = { .frame = NULL };
 	uint8_t *buf = malloc(PREP_CKM_CHUNK_MAX);
 	uint64_t gear[256];
 

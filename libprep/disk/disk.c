@@ -191,7 +191,8 @@ static int not_opened(const char *path, unsigned flags, struct prep_err *err)
 	if (why == EACCES && (flags & PREP_DISK_WRITE) && !(flags & PREP_DISK_UNDO) && check_writable(path, err) < 0)
 		return -1;
 	errno = why;
-	return prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
+	prep_file_not_opened(path, flags & PREP_DISK_WRITE, err);
+	return -1;
 }
 
 /* The disk in the file `path` by itself, a change that was cut off completed. */

@@ -255,10 +255,9 @@ static void leave_item(struct prep_seed_reader *r)
 {
 	if (r->fd >= 0)
 		close(r->fd);
-	if (r->frames != NULL)
-		prep_frame_cache_put(r->frames, r->number);
+	prep_frame_cache_put(r->frame);
 	r->fd = -1;
-	r->frames = NULL;
+	r->frame = NULL;
 	r->seed = NULL;
 }
 
@@ -291,7 +290,7 @@ static int read_reference(void *arg, uint32_t i, const uint8_t **ret, struct pre
 {
 	struct prep_seed_reader *r = ((struct patch_reader *)arg)->r;
 	const struct prep_seed *s = ((struct patch_reader *)arg)->s;
-	const struct prep_ckm_index *in = prep_seed_index(s);
+	const struct prep_ckm_index *in = prep_ckm_index(s->source[0].package);
 	const struct prep_patch *patch = prep_frame_patch(in, i);
 	uint8_t *to;
 
@@ -322,16 +321,11 @@ static int read_reference(void *arg, uint32_t i, const uint8_t **ret, struct pre
 /* Hold a frame of a seed that is a package. 1 when it could be unpacked. */
 static int enter_frame(struct prep_seed_reader *r, const struct prep_seed *s, uint32_t number)
 {
-	struct prep_frame_cache *frames = s->source[0].frames;
 	struct patch_reader reader = { r, s };
 	const struct prep_frame_references references = { read_reference, &reader };
 	struct prep_err ignored = PREP_ERR_INIT;
 
-	if (prep_frame_cache_get(frames, number, &references, &r->frame, &ignored) != 1)
-		return 0;
-	r->frames = frames;
-	r->number = number;
-	return 1;
+	return prep_frame_cache_get(s->source[0].frames, number, &references, &r->frame, &ignored) == 1;
 }
 
 /* Go to an item: 1, or 0 when it cannot be read. */
@@ -417,7 +411,7 @@ int prep_seed_read(struct prep_seed_reader *r, const struct prep_seed *s, uint32
 		ok = read_runs(r, s, source->disk, k->at, buf, k->size);
 	} else {
 		/* Verified as it was unpacked. */
-		memcpy(buf, r->frame + k->at, k->size);
+		memcpy(buf, r->frame->data + k->at, k->size);
 		return 1;
 	}
 	if (!ok)

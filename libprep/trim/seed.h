@@ -85,9 +85,7 @@ struct prep_seed_reader {
 	int fd;                       /* of a folder's file */
 	uint32_t run;                 /* of an image's stream: the last that was read, */
 	uint64_t run_at;              /* and where it begins in the stream */
-	struct prep_frame_cache *frames; /* of a package: of which a frame is held, or NULL */
-	uint32_t number;
-	const uint8_t *frame;
+	struct prep_cached_frame *frame; /* of a package: held; or NULL */
 	uint8_t *reference;           /* of a patch: what it is made of, */
 	struct prep_seed_reader *other; /* and what reads that */
 };

@@ -441,7 +441,7 @@ static void flip_frame(const struct prep_frame *f)
 static void a_frame_is_unpacked_once_while_it_is_held_or_kept(void)
 {
 	const struct how how = { .codec = PREP_CODEC_ZSTD, .threads = 1 };
-	const uint8_t *first, *again, *other;
+	struct prep_cached_frame *first, *again, *other;
 	struct prep_frame_cache *c;
 	const struct prep_frame *f;
 	struct prep_ckm *ckm;
@@ -458,26 +458,26 @@ static void a_frame_is_unpacked_once_while_it_is_held_or_kept(void)
 	flip_frame(&f[0]);
 	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
 	CHECK(first == again);
-	prep_frame_cache_put(c, 0);
-	prep_frame_cache_put(c, 0);
+	prep_frame_cache_put(again);
+	prep_frame_cache_put(first);
 	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
 	CHECK(first == again);
 	/* Held, it stays whatever comes. */
 	for (uint32_t i = 1; i < 3; i++) {
 		CHECK_DONE(prep_frame_cache_get(c, i, NULL, &other, &err));
-		prep_frame_cache_put(c, i);
+		prep_frame_cache_put(other);
 	}
 	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &again, &err));
 	CHECK(first == again);
-	prep_frame_cache_put(c, 0);
-	prep_frame_cache_put(c, 0);
+	prep_frame_cache_put(again);
+	prep_frame_cache_put(first);
 	prep_frame_cache_free(c);
 
 	CHECK_DONE(prep_frame_cache_new(ckm, 0, &c, &err));
 	CHECK_FAILS(prep_frame_cache_get(c, 0, NULL, &first, &err), PREP_EDAMAGED, "frame 0 is damaged");
 	flip_frame(&f[0]);
 	CHECK_DONE(prep_frame_cache_get(c, 0, NULL, &first, &err));
-	prep_frame_cache_put(c, 0);
+	prep_frame_cache_put(first);
 	flip_frame(&f[0]);
 	CHECK_FAILS(prep_frame_cache_get(c, 0, NULL, &first, &err), PREP_EDAMAGED, "frame 0 is damaged");
 	prep_frame_cache_free(c);
@@ -499,17 +499,17 @@ static void *read_cache(void *arg)
 
 	for (unsigned i = 0; i < 200; i++) {
 		struct prep_err err = PREP_ERR_INIT;
-		const uint8_t *p;
+		struct prep_cached_frame *f;
 		uint32_t number;
 
 		r->seed = r->seed * 6364136223846793005u + 1442695040888963407u;
 		number = (uint32_t)((r->seed >> 33) % r->index->frames);
-		if (prep_frame_cache_get(r->c, number, NULL, &p, &err) != 1) {
+		if (prep_frame_cache_get(r->c, number, NULL, &f, &err) != 1) {
 			r->wrong++;
 			continue;
 		}
-		r->wrong += memcmp(p, r->want[number], r->index->frame[number].size) != 0;
-		prep_frame_cache_put(r->c, number);
+		r->wrong += memcmp(f->data, r->want[number], r->index->frame[number].size) != 0;
+		prep_frame_cache_put(f);
 	}
 	return NULL;
 }
