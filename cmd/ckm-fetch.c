@@ -257,7 +257,7 @@ static int list_seeds(struct opts *o, struct prep_err *err)
 	o->trim.seed = NULL;
 	o->trim.seeds = 0;
 	/* What is wrong with it is better told before the work, and before a folder stands beside it. */
-	if (o->cmd.output != NULL && !o->cmd.dry_run)
+	if (o->cmd.output != NULL)
 		r = prep_output_check_part(o->cmd.output, o->cmd.force, err);
 	if (o->cmd.output != NULL && r == 0 && stat(o->cmd.output, &st) == 0 && S_ISREG(st.st_mode))
 		r = trim_add_seed(&o->trim, o->cmd.output, true, err);

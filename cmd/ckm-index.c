@@ -134,7 +134,7 @@ static int extract(struct opts *o, struct prep_err *err)
 
 	/* What is sealed stays so: no key is needed. */
 	o->trim.access.outer_only = true;
-	if ((o->cmd.dry_run || cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, path, &out, err) == 0) &&
+	if (cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, path, &out, err) == 0 &&
 	    prep_ckm_open(path, &o->trim.access, &p, err) == 0) {
 		const struct prep_ckm_info *info = prep_ckm_info(p);
 
@@ -438,7 +438,7 @@ static int confine(struct opts *o, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = false };
 
-	if (o->cmd.output != NULL && !o->cmd.dry_run)
+	if (o->cmd.output != NULL)
 		prep_sandbox_output(&may, o->cmd.output);
 	/* Of those that are compared all but the first are seeds. */
 	for (int i = 0; i < (o->compare ? 1 : o->operands); i++)

@@ -99,6 +99,7 @@ struct opts {
 	const char *base[BASES_MAX], *base_image[BASES_MAX]; /* the first image belongs to the first base, and so on */
 	unsigned indexes, images;
 	struct prep_ckm_access base_access;
+	struct prep_key_ring base_ring; /* of base_access */
 	enum { PATCHES_NONE, PATCHES_ALSO, PATCHES_ONLY } patches;
 	bool difference;
 	const char *recipient[PREP_CKM_SLOTS_MAX];
@@ -112,7 +113,6 @@ struct work {
 	struct prep_disk *disk, *overlay;
 	struct prep_base base[BASES_MAX];
 	unsigned bases;
-	struct prep_key_ring base_ring;
 	struct prep_survey survey;
 	struct prep_patches patches;
 	struct prep_plan plan;
@@ -231,9 +231,11 @@ static void parse(struct opts *o, int argc, char **argv)
 			o->difference = true;
 			break;
 		case OPT_BASE_KEY:
+			o->base_access.ring = &o->base_ring;
 			o->base_access.key_file = optarg;
 			break;
 		case OPT_BASE_PASSPHRASE:
+			o->base_access.ring = &o->base_ring;
 			o->base_access.passphrase_file = optarg;
 			break;
 		case OPT_RECIPIENT:
@@ -275,16 +277,18 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 	char *index;
 	int r;
 
-	if (o->cmd.dry_run)
+	if (o->cmd.output == NULL)
 		return 0;
 	if (cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err) < 0)
 		return -1;
-	if (!prep_output_seekable(w->out))
+	if (w->out != NULL && !prep_output_seekable(w->out))
 		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", o->cmd.output);
 	if (asprintf(&index, "%s.index", o->cmd.output) < 0)
 		return prep_fail_nomem(err);
 	r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
 	free(index);
+	if (o->cmd.dry_run)
+		return r;
 	for (unsigned i = 0; o->difference && r == 0 && i < o->indexes; i++)
 		r = check_base_stays(w, o->base[i], err);
 	for (unsigned i = 0; o->difference && r == 0 && i < o->images; i++)
@@ -338,7 +342,6 @@ static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
 {
 	bool any = false;
 
-	o->base_access.ring = &w->base_ring;
 	while (w->bases < o->indexes || w->bases < o->images) {
 		const struct prep_base_how how = {
 			.index = w->bases < o->indexes ? o->base[w->bases] : NULL,
@@ -612,7 +615,6 @@ static void close_work(struct work *w)
 	prep_pool_close(w->pool);
 	for (unsigned i = 0; i < w->bases; i++)
 		prep_base_close(&w->base[i]);
-	prep_key_ring_clear(&w->base_ring);
 	prep_disk_close(w->overlay);
 	prep_disk_close(w->disk);
 	prep_seal_free(w->seal);
@@ -626,7 +628,8 @@ static int confine(struct opts *o, bool opens, struct prep_err *err)
 {
 	struct prep_sandbox may = { .network = false };
 
-	if (!o->cmd.dry_run)
+	/* A dry run only tries whether it could be made. */
+	if (o->cmd.output != NULL && (opens || !o->cmd.dry_run))
 		prep_sandbox_output(&may, o->cmd.output);
 	for (unsigned i = 0; i < o->images; i++)
 		cmd_may_open(&o->cmd, &may, o->base_image[i]);
@@ -656,6 +659,7 @@ static int run(struct opts *o, struct prep_err *err)
 	if (r == 0)
 		report(o, &w);
 	close_work(&w);
+	prep_key_ring_clear(&o->base_ring);
 	return r;
 }
 

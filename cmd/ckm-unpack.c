@@ -89,11 +89,9 @@ static void parse(struct opts *o, int argc, char **argv)
 /* The output first: what is wrong with it is better told before the work. */
 static int open_output(struct opts *o, struct work *w, struct prep_err *err)
 {
-	if (o->cmd.dry_run)
-		return 0;
 	if (cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->package, &w->out, err) < 0)
 		return -1;
-	return prep_output_seekable(w->out) ? 0 : prep_output_open_temp(o->cmd.tmpdir, &w->temp, err);
+	return o->cmd.dry_run || prep_output_seekable(w->out) ? 0 : prep_output_open_temp(o->cmd.tmpdir, &w->temp, err);
 }
 
 /* The finished image into a pipe, holes as zeros. */
@@ -212,7 +210,7 @@ static int run(struct opts *o, struct prep_err *err)
 	struct work w = { .package = NULL };
 	int r = -1;
 
-	if (!o->cmd.dry_run)
+	if (o->cmd.output != NULL)
 		prep_sandbox_output(&may, o->cmd.output);
 	cmd_may_read_package(&may, o->package);
 	if (trim_confine(&o->cmd, &o->trim, &may, err) == 0 && open_output(o, &w, err) == 0 &&

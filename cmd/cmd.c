@@ -471,11 +471,21 @@ void cmd_may_read_package(struct prep_sandbox *may, const char *path)
 	free(index);
 }
 
+static bool is_stream(const char *path)
+{
+	struct stat st;
+
+	return strcmp(path, "-") == 0 || (stat(path, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)));
+}
+
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
 		    struct prep_output **ret, struct prep_err *err)
 {
 	struct stat st;
 
+	*ret = NULL;
+	if (cmd->dry_run && (path == NULL || is_stream(path)))
+		return 0;
 	if (replace && strcmp(path, "-") != 0 && prep_undo_mark_check(path, err) < 0)
 		return -1;
 	if (prep_output_open(path, replace, ret, err) < 0)
@@ -486,6 +496,10 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 		*ret = NULL;
 		return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file%s", path,
 				 strstr(cmd->usage, "--in-place") != NULL ? " (-i changes it in place)" : "");
+	}
+	if (cmd->dry_run) {
+		prep_output_close(*ret);
+		*ret = NULL;
 	}
 	return 0;
 }
@@ -505,7 +519,7 @@ int cmd_edit_open(struct cmd *cmd, const char *image, struct cmd_edit *edit, str
 				 "%s: a block device has no room beside it for the journal of a change in place: use -o FILE",
 				 image);
 	/* The output first: what is wrong with it is better told before a pipe is read. */
-	if (!in_place && !cmd->dry_run &&
+	if (!cmd->in_place &&
 	    cmd_open_output(cmd, cmd->output != NULL ? cmd->output : "-", cmd->force, image, &edit->out, err) < 0)
 		return -1;
 	/* The journal of a change in place, or the new file. */

@@ -173,7 +173,10 @@ void cmd_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *p
 /* As prep_sandbox_read, for a package and the index beside it. */
 void cmd_may_read_package(struct prep_sandbox *may, const char *path);
 
-/* Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. */
+/*
+ * Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. In a dry
+ * run what is refused is the same, but *ret is NULL and nothing is written; path may be NULL.
+ */
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
 		    struct prep_output **ret, struct prep_err *err);
 

@@ -127,6 +127,8 @@ static void parse(struct opts *o, int argc, char **argv)
 		cmd_usage(&o->cmd, "--block-size is for dynamic disks");
 	if (o->align != 0 && o->format == PREP_FORMAT_DYNAMIC)
 		cmd_usage(&o->cmd, "--align is for fixed and raw disks");
+	if (o->new_id && o->format == PREP_FORMAT_RAW)
+		cmd_usage(&o->cmd, "--new-id is for VHDs: a raw disk has no id");
 	cmd_check_edit(&o->cmd, o->image);
 }
 
@@ -313,8 +315,7 @@ static int run(struct opts *o, struct prep_err *err)
 	struct prep_export how;
 	int r = -1;
 
-	if (!o->cmd.dry_run &&
-	    (o->cmd.in_place
+	if ((o->cmd.in_place
 		     ? cmd_open_output(&o->cmd, o->image, true, o->image, &out, err)
 		     : cmd_open_output(&o->cmd, o->cmd.output != NULL ? o->cmd.output : "-", o->cmd.force, o->image,
 				       &out, err)) < 0)

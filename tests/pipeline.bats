@@ -288,6 +288,34 @@ only() {
 	cmp y.vhd want.vhd
 }
 
+@test "a dry run refuses the output that the run refuses, and makes none" {
+	new_image x.vhd --size 48M --style xp
+	ckm-pack -q -0 -o x.ckm x.vhd
+	ln x.vhd same.vhd
+	for command in 'vhd-rmfile --ignore-missing x.vhd /none' 'vhd-zerofree x.vhd' 'vhd-defrag x.vhd' 'vhd-compact x.vhd' 'ckm-pack x.vhd' \
+		'ckm-unpack x.ckm' 'ckm-index x.ckm' "ckm-fetch file://$PWD/x.ckm"; do
+		for out in x.ckm none/out none; do
+			for dry in '' -n; do
+				[ "$out$dry" != none ] || continue
+				status=0
+				# shellcheck disable=SC2086 # several words
+				$command -q $dry -o "$out" >log 2>&1 || status=$?
+				echo "$command $dry -o $out: $status: $(cat log)"
+				case $out in
+				x.ckm) [ "$status" = 3 ] && grep -q 'the file exists' log ;;
+				none/out) [ "$status" = 1 ] && grep -q 'No such file' log ;;
+				none) [ "$status" = 0 ] ;;
+				esac
+				[ ! -e none ] && [ ! -e none.index ]
+			done
+		done
+	done
+	run -2 vhd-compact -n -f -o same.vhd x.vhd
+	[[ $output == *"input and output are the same file"* ]]
+	run -2 vhd-compact --to raw --new-id -o none x.vhd
+	[ ! -e none ]
+}
+
 @test "SIGTERM, SIGINT, SIGHUP: death by the signal, nothing left behind" {
 	new_image x.vhd --size 48M
 	# so that it waits for the input
