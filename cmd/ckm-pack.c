@@ -271,6 +271,35 @@ static int check_base_stays(const struct work *w, const char *path, struct prep_
 	return 0;
 }
 
+/*
+ * The package is a file, and its index stands beside it: where the package is a link and the index is not one to the same
+ * folder, what is overwritten there would be left with the index of what it was.
+ */
+static int check_pair(const char *package, const char *index, struct prep_err *err)
+{
+	char *whole, *whole_index, *want = NULL;
+	struct stat st;
+	int r = 0;
+
+	if (stat(package, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", package);
+	if (lstat(package, &st) != 0 || !S_ISLNK(st.st_mode))
+		return 0;
+	whole = realpath(package, NULL);
+	whole_index = realpath(index, NULL);
+	if (whole != NULL && asprintf(&want, "%s.index", whole) < 0) {
+		want = NULL;
+		r = prep_fail_nomem(err);
+	} else if (whole != NULL && (whole_index == NULL || strcmp(want, whole_index) != 0)) {
+		r = prep_fail(err, PREP_EREFUSED, "%s: a symbolic link to %s: name that, its index is to stand beside it",
+			      package, whole);
+	}
+	free(want);
+	free(whole_index);
+	free(whole);
+	return r;
+}
+
 /* The two files, first of all: what is wrong with them is better told before the work. */
 static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 {
@@ -279,13 +308,13 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 
 	if (o->cmd.output == NULL)
 		return 0;
-	if (cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err) < 0)
-		return -1;
-	if (w->out != NULL && !prep_output_seekable(w->out))
-		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", o->cmd.output);
 	if (asprintf(&index, "%s.index", o->cmd.output) < 0)
 		return prep_fail_nomem(err);
-	r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
+	r = check_pair(o->cmd.output, index, err);
+	if (r == 0)
+		r = cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err);
+	if (r == 0)
+		r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
 	free(index);
 	if (o->cmd.dry_run)
 		return r;

@@ -453,6 +453,27 @@ every_way() {
 	cmp a.raw b.raw
 }
 
+@test "a package and its index are a pair, through links too; a pipe is no place for them" {
+	head -c 1000448 /dev/urandom >a.raw
+	mkdir there
+	ckm-pack -q -0 -o there/a.ckm a.raw
+	ln -s there/a.ckm link.ckm
+	sha256sum there/* >sums
+	head -c 500224 a.raw >b.raw
+	run -3 ckm-pack -q -0 -f -o link.ckm b.raw
+	[[ $output == *"link.ckm: a symbolic link to $(realpath there)/a.ckm: name that"* ]]
+	sha256sum -c sums
+	[ ! -e link.ckm.index ]
+	ln -s there/a.ckm.index link.ckm.index
+	ckm-pack -q -0 -f -o link.ckm b.raw
+	[ -L link.ckm ] && [ -L link.ckm.index ]
+	ckm-verify -q link.ckm there/a.ckm
+	# nobody reads it: it is not waited for
+	mkfifo pipe.ckm
+	run -2 timeout 10 ckm-pack -q -0 -f -o pipe.ckm a.raw
+	[[ $output == *'goes to a regular file'* ]]
+}
+
 @test "no room: status 1, nothing left" {
 	[ -w /dev/full ] || skip "no /dev/full"
 	head -c 8000512 /dev/urandom >a.raw

@@ -17,6 +17,7 @@ torture() {
 }
 
 setup() {
+	skip_under_valgrind 'scripts/torture valgrind runs every scenario under it'
 	skip_without mkntfs qemu-img mcopy bc
 	cd "$BATS_TEST_TMPDIR" || return
 }
