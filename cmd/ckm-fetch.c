@@ -430,7 +430,8 @@ static int run(struct opts *o, struct prep_err *err)
 	if (o->http.netrc_file != NULL && access(o->http.netrc_file, R_OK) != 0)
 		return prep_fail_errno(err, "%s: cannot read", o->http.netrc_file);
 	if (list_seeds(o, err) == 0 && confine(o, err) == 0 &&
-	    (o->password_file == NULL || prep_passphrase_read(o->password_file, false, &w.password, err) == 0)) {
+	    (o->password_file == NULL ||
+	     prep_passphrase_read(o->password_file, PREP_PASSPHRASE_LOGS_IN, &w.password, err) == 0)) {
 		o->http.password = w.password != NULL ? w.password->text : NULL;
 		if (prep_fetch_open(o->url, &o->http, &o->trim.access, o->cmd.dry_run ? NULL : o->cmd.output, &w.fetch,
 				    &o->cmd.progress, err) == 0 &&

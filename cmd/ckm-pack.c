@@ -330,7 +330,7 @@ static int seal_for_passphrase(struct opts *o, struct work *w, uint8_t *slot, st
 	struct prep_passphrase *p;
 	int r;
 
-	if (prep_passphrase_read(o->passphrase_file, true, &p, err) < 0)
+	if (prep_passphrase_read(o->passphrase_file, PREP_PASSPHRASE_SEALS, &p, err) < 0)
 		return -1;
 	r = prep_seal_slot_passphrase(w->seal, p->text, p->len, slot, err);
 	prep_passphrase_free(p);

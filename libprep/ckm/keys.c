@@ -53,23 +53,23 @@ static ssize_t read_line(int fd, char *buf, size_t room)
 	return (ssize_t)n;
 }
 
-static int take_line(int fd, const char *name, struct prep_passphrase *p, struct prep_err *err)
+static int take_line(int fd, const char *name, const char *what, struct prep_passphrase *p, struct prep_err *err)
 {
 	const ssize_t n = read_line(fd, p->text, sizeof p->text);
 
 	if (n < 0 && errno == E2BIG)
-		return prep_fail(err, PREP_EREFUSED, "%s: a passphrase of more than %zu bytes", name, sizeof p->text);
+		return prep_fail(err, PREP_EREFUSED, "%s: a %s of more than %zu bytes", name, what, sizeof p->text);
 	if (n < 0 && errno == EINTR)
 		return prep_fail(err, PREP_EFAIL, "interrupted");
 	if (n < 0)
-		return prep_fail_errno(err, "%s: cannot read the passphrase", name);
+		return prep_fail_errno(err, "%s: cannot read the %s", name, what);
 	if (n == 0)
-		return prep_fail(err, PREP_EREFUSED, "%s: the passphrase is empty", name);
+		return prep_fail(err, PREP_EREFUSED, "%s: the %s is empty", name, what);
 	p->len = (size_t)n;
 	return 0;
 }
 
-static int ask(int tty, const char *prompt, struct prep_passphrase *p, struct prep_err *err)
+static int ask(int tty, const char *what, const char *prompt, struct prep_passphrase *p, struct prep_err *err)
 {
 	struct termios normal, silent;
 	int r;
@@ -81,7 +81,7 @@ static int ask(int tty, const char *prompt, struct prep_passphrase *p, struct pr
 	if (tcsetattr(tty, TCSAFLUSH, &silent) != 0)
 		return prep_fail_errno(err, "terminal: cannot turn off its echo");
 	dprintf(tty, "%s: ", prompt);
-	r = take_line(tty, "terminal", p, err);
+	r = take_line(tty, "terminal", what, p, err);
 	dprintf(tty, "\n");
 	tcsetattr(tty, TCSAFLUSH, &normal);
 	return r;
@@ -96,37 +96,39 @@ static struct prep_passphrase *passphrase_alloc(void)
 	return p;
 }
 
-static int ask_twice(int tty, struct prep_passphrase *p, struct prep_err *err)
+static int ask_again(int tty, const char *what, struct prep_passphrase *p, struct prep_err *err)
 {
 	struct prep_passphrase *again = passphrase_alloc();
 	int r;
 
 	if (again == NULL)
 		return prep_fail_nomem(err);
-	r = ask(tty, "The same again", again, err);
+	r = ask(tty, what, "The same again", again, err);
 	if (r == 0 && (again->len != p->len || CRYPTO_memcmp(again->text, p->text, p->len) != 0))
-		r = prep_fail(err, PREP_EREFUSED, "the two passphrases differ");
+		r = prep_fail(err, PREP_EREFUSED, "the two %ss differ", what);
 	prep_passphrase_free(again);
 	return r;
 }
 
-static int from_terminal(const char *prompt, bool confirm, struct prep_passphrase *p, struct prep_err *err)
+static int from_terminal(const char *what, const char *prompt, bool twice, struct prep_passphrase *p, struct prep_err *err)
 {
 	const int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 	int r;
 
 	if (tty < 0)
-		return prep_fail_errno(err, "no terminal to ask for the passphrase on");
-	r = ask(tty, prompt, p, err);
-	if (r == 0 && confirm)
-		r = ask_twice(tty, p, err);
+		return prep_fail_errno(err, "no terminal to ask for the %s on", what);
+	r = ask(tty, what, prompt, p, err);
+	if (r == 0 && twice)
+		r = ask_again(tty, what, p, err);
 	close(tty);
 	return r;
 }
 
-int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase **ret,
+int prep_passphrase_read(const char *path, enum prep_passphrase_use use, struct prep_passphrase **ret,
 			 struct prep_err *err)
 {
+	static const char *const prompts[] = { "Passphrase of the package", "Passphrase for the package", "Password" };
+	const char *const what = use == PREP_PASSPHRASE_LOGS_IN ? "password" : "passphrase";
 	int fd, r;
 
 	prep_key_guard();
@@ -134,13 +136,13 @@ int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase 
 	if (*ret == NULL)
 		return prep_fail_nomem(err);
 	if (strcmp(path, "-") == 0) {
-		r = from_terminal(confirm ? "Passphrase for the package" : "Passphrase of the package", confirm, *ret, err);
+		r = from_terminal(what, prompts[use], use == PREP_PASSPHRASE_SEALS, *ret, err);
 	} else {
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0) {
-			r = prep_fail_errno(err, "%s: cannot open the passphrase", path);
+			r = prep_fail_errno(err, "%s: cannot open the %s", path, what);
 		} else {
-			r = take_line(fd, path, *ret, err);
+			r = take_line(fd, path, what, *ret, err);
 			close(fd);
 		}
 	}
@@ -186,7 +188,7 @@ static int unlock(char *buf, int room, int writing, void *arg)
 		lock->passphrase = passphrase_alloc();
 		if (lock->passphrase == NULL || asprintf(&prompt, "Passphrase of the key %s", lock->path) < 0)
 			return prep_fail_nomem(&lock->err);
-		from_terminal(prompt, false, lock->passphrase, &lock->err);
+		from_terminal("passphrase", prompt, false, lock->passphrase, &lock->err);
 		free(prompt);
 		if (lock->err.code != PREP_DONE)
 			return -1;

@@ -35,12 +35,15 @@ struct prep_passphrase {
 	size_t len;
 };
 
+/* What one is for: of a package that is sealed; for one that is to be, asked for twice; a password, for a server. */
+enum prep_passphrase_use { PREP_PASSPHRASE_OPENS, PREP_PASSPHRASE_SEALS, PREP_PASSPHRASE_LOGS_IN };
+
 /*
  * The first line of a file, without its end; "-": asked for on the terminal
- * without echo, twice with `confirm`. PREP_EREFUSED when it is empty, too long, or
- * the two differ. Free with prep_passphrase_free.
+ * without echo. PREP_EREFUSED when it is empty, too long, or the two that were asked for
+ * differ. Free with prep_passphrase_free.
  */
-int prep_passphrase_read(const char *path, bool confirm, struct prep_passphrase **ret,
+int prep_passphrase_read(const char *path, enum prep_passphrase_use use, struct prep_passphrase **ret,
 			 struct prep_err *err);
 void prep_passphrase_free(struct prep_passphrase *p); /* wipes it; NULL is allowed */
 

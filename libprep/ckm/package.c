@@ -96,7 +96,7 @@ static int open_by_key(struct prep_ckm *p, const char *path, struct prep_key_rin
 
 static int open_by_passphrase(struct prep_ckm *p, const char *path, struct prep_key_ring *ring, struct prep_err *err)
 {
-	if (ring->passphrase == NULL && prep_passphrase_read(path, false, &ring->passphrase, err) < 0)
+	if (ring->passphrase == NULL && prep_passphrase_read(path, PREP_PASSPHRASE_OPENS, &ring->passphrase, err) < 0)
 		return -1;
 	return prep_seal_open_passphrase(p->section + PREP_CKM_HEADER_SIZE, p->header.slots, p->header.id,
 					 ring->passphrase->text, ring->passphrase->len, &p->seal, err);
@@ -369,7 +369,8 @@ int prep_ckm_open_index(const uint8_t *section, size_t len, const char *name,
 		prep_fail_nomem(err);
 		goto fail;
 	}
-	memcpy(p->section, section, len);
+	if (len > 0)
+		memcpy(p->section, section, len);
 	if (open_section(p, len, access, err) < 0)
 		goto fail;
 	*ret = p;

@@ -45,7 +45,7 @@ struct prep_ckm_info {
  */
 int prep_ckm_open(const char *path, const struct prep_ckm_access *access, struct prep_ckm **ret,
 		  struct prep_err *err);
-/* The same for an index section in memory (as fetched), which is copied. */
+/* The same for an index section in memory (as fetched), which is copied; NULL when len is 0. */
 int prep_ckm_open_index(const uint8_t *section, size_t len, const char *name,
 			const struct prep_ckm_access *access, struct prep_ckm **ret,
 			struct prep_err *err);

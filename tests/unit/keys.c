@@ -115,7 +115,7 @@ static void hold_and_abort(void)
 
 	(void)!setrlimit(RLIMIT_CORE, &any);
 	(void)!chdir(check_dir());
-	CHECK_DONE(prep_passphrase_read(check_path("secret"), false, &p, &err));
+	CHECK_DONE(prep_passphrase_read(check_path("secret"), PREP_PASSPHRASE_OPENS, &p, &err));
 	CHECK(is_masked((const uint8_t *)p->text, masked, SECRET));
 	CHECK_EQ(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
 	CHECK(getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur == 0 && now.rlim_max == 0);
@@ -140,7 +140,7 @@ static void locked(void)
 	struct rlimit most;
 	unsigned long before = locked_kib();
 
-	CHECK_DONE(prep_passphrase_read(check_path("secret"), false, &p, &err));
+	CHECK_DONE(prep_passphrase_read(check_path("secret"), PREP_PASSPHRASE_OPENS, &p, &err));
 #if !defined(__SANITIZE_ADDRESS__) /* which makes mlock do nothing */
 	if (getrlimit(RLIMIT_MEMLOCK, &most) != 0 || most.rlim_cur < 65536)
 		CHECK_SKIP("no memory may be locked here");
@@ -160,7 +160,7 @@ static void nothing_of_a_passphrase_is_left(void)
 	struct prep_seal *s, *opened;
 	int n;
 
-	CHECK_DONE(prep_passphrase_read(check_path("secret"), false, &p, &err));
+	CHECK_DONE(prep_passphrase_read(check_path("secret"), PREP_PASSPHRASE_OPENS, &p, &err));
 	CHECK_DONE(prep_seal_new(&s, &err));
 	CHECK_DONE(prep_seal_slot_passphrase(s, p->text, p->len, slot, &err));
 	CHECK_DONE(prep_seal_open_passphrase(slot, 1, s->id, p->text, p->len, &opened, &err));

@@ -154,15 +154,15 @@ static void passphrases_are_the_first_line(void)
 
 		check_write(fd, file[i], strlen(file[i]), 0);
 		close(fd);
-		CHECK_DONE(prep_passphrase_read(check_path("phrase"), true, &p, &err));
+		CHECK_DONE(prep_passphrase_read(check_path("phrase"), PREP_PASSPHRASE_SEALS, &p, &err));
 		CHECK_EQ(p->len, 6);
 		CHECK(memcmp(p->text, "secret", 6) == 0);
 		prep_passphrase_free(p);
 	}
 	close(check_create("phrase"));
-	CHECK_FAILS(prep_passphrase_read(check_path("phrase"), true, &p, &err), PREP_EREFUSED, "empty");
-	CHECK_FAILS(prep_passphrase_read(check_path("none"), true, &p, &err), PREP_EFAIL, "cannot open");
-	CHECK_FAILS(prep_passphrase_read("/dev/zero", true, &p, &err), PREP_EREFUSED, "more than");
+	CHECK_FAILS(prep_passphrase_read(check_path("phrase"), PREP_PASSPHRASE_SEALS, &p, &err), PREP_EREFUSED, "empty");
+	CHECK_FAILS(prep_passphrase_read(check_path("none"), PREP_PASSPHRASE_SEALS, &p, &err), PREP_EFAIL, "cannot open");
+	CHECK_FAILS(prep_passphrase_read("/dev/zero", PREP_PASSPHRASE_SEALS, &p, &err), PREP_EREFUSED, "more than");
 }
 
 int main(void)
