@@ -321,8 +321,6 @@ kerberos_serve() {
 	kerberos_serve "$www"
 	run -0 ckm-fetch --auth negotiate -o out.vhd "$url/v2.ckm"
 	same_guest "$www/v2.vhd" out.vhd
-	# Asked once: the connection is known from then on.
-	[ "$(grep -c '^- 401' krb/access.log)" -le 2 ]
 	grep -q '^me@TEST.EXAMPLE 206' krb/access.log
 	run -1 ckm-fetch -o x.vhd "$url/v2.ckm"
 	[[ $output == *"by negotiate"*"a Kerberos ticket and --auth negotiate"*401* ]]
@@ -590,7 +588,7 @@ kerberos_serve() {
 	bad --rate 1000000 --times 4 "$www"
 	ckm-fetch -q -o out.vhd "$url/v2.ckm" 3>&- &
 	first=$!
-	sleep 0.3
+	while [ ! -e out.vhd.part/disk ]; do sleep 0.05; done
 	run -3 ckm-fetch -o out.vhd "$url/v2.ckm"
 	[[ $output == *"another process"* ]]
 	kill "$first"
