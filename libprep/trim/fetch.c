@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "libprep/base/bytes.h"
+#include "libprep/ckm/section.h"
 #include "libprep/trim/local_index.h"
 #include "libprep/trim/partial.h"
 #include "libprep/trim/target.h"
@@ -77,8 +78,8 @@ static int get_index(struct prep_fetch *f, const struct prep_progress *progress,
 		if (r == 0 && f->out != NULL)
 			r = prep_partial_set_index(&f->partial, body.data, body.len, &body.version, err);
 		free(body.data);
-		/* Damaged on the way, perhaps. */
-		if (r < 0 && why.code == PREP_EDAMAGED && tries++ == 0)
+		/* Damaged on the way, perhaps, or lost there: libcurl takes a file that cannot be read for an empty one. */
+		if (r < 0 && (why.code == PREP_EDAMAGED || body.len < PREP_CKM_HEADER_SIZE) && tries++ == 0)
 			continue;
 		if (r < 0)
 			prep_fail(err, why.code, "%s", why.msg);
