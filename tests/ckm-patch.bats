@@ -274,6 +274,16 @@ spoil() {
 	[ "$near" -lt "$(field frame_bytes)" ]
 }
 
+# two.ckm: two.raw as patches of one.raw, alone.
+pack_update() {
+	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+}
+
+update_is_whole() {
+	ckm-unpack -q --seed one.raw -o out.raw two.ckm
+	cmp two.raw out.raw
+}
+
 @test "files are found again under another path, by what they have in common" {
 	skip_without mformat mcopy
 	mkdir -p one/app-1.0 two/tool-2.0
@@ -297,11 +307,10 @@ spoil() {
 	change two/tool-2.0/fourth.xyz
 	fat one.raw one
 	fat two.raw two
-	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	pack_update
 	# 900000 bytes that do not compress, 2100 of them new
 	[ "$(stat -c %s two.ckm)" -lt 40000 ]
-	ckm-unpack -q --seed one.raw -o out.raw two.ckm
-	cmp two.raw out.raw
+	update_is_whole
 }
 
 @test "a file of the component store is made of the same component's, not of another's that has its name" {
@@ -321,11 +330,10 @@ spoil() {
 	done
 	fat one.raw one
 	fat two.raw two
-	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	pack_update
 	# 140000 bytes that do not compress, 280 of them new
 	[ $(($(stat -c %s two.ckm) - $(stat -c %s two.ckm.index))) -lt 14000 ]
-	ckm-unpack -q --seed one.raw -o out.raw two.ckm
-	cmp two.raw out.raw
+	update_is_whole
 }
 
 @test "what is in no file is made of what stood there" {
@@ -335,10 +343,9 @@ spoil() {
 	for at in 100000 900000 1700000 2500000; do
 		printf 'changed' | dd of=two.raw bs=1 seek=$at conv=notrunc status=none
 	done
-	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	pack_update
 	[ "$(stat -c %s two.ckm)" -lt 8000 ]
-	ckm-unpack -q --seed one.raw -o out.raw two.ckm
-	cmp two.raw out.raw
+	update_is_whole
 }
 
 @test "one small change in a large file costs next to nothing" {
@@ -349,11 +356,10 @@ spoil() {
 	printf 'changed' | dd of=two/large.dat bs=1 seek=3333333 conv=notrunc status=none
 	fat one.raw one
 	fat two.raw two
-	ckm-pack -q --base-image one.raw --difference --patches only -o two.ckm two.raw
+	pack_update
 	# the chunk has 4096 bytes at least; the index tells of all chunks
 	[ $(($(stat -c %s two.ckm) - $(stat -c %s two.ckm.index))) -lt 1000 ]
-	ckm-unpack -q --seed one.raw -o out.raw two.ckm
-	cmp two.raw out.raw
+	update_is_whole
 }
 
 @test "content that has nothing to do with the old gets no patch" {
