@@ -105,8 +105,8 @@ static void report_json(const struct opts *o, const struct prep_undo_report *rep
 	cmd_print_json(&o->cmd, json_pack("{s:s, s:b, s:o, s:o, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I}", "action",
 		verbs[o->verb].name, "dry_run", o->cmd.dry_run, "base", cmd_json_text(rep->base), "undo",
 		cmd_json_text(rep->undo), "undo_present", rep->present, "base_marked", rep->marked, "commit_begun",
-		rep->committing, "base_changed", rep->changed, "virtual_size", (json_int_t)rep->size, "block_size", (json_int_t)rep->block_size, "blocks",
-		(json_int_t)rep->blocks, "own_bytes", (json_int_t)rep->own));
+		rep->committing, "base_changed", rep->changed, "virtual_size", (json_int_t)rep->size, "block_size",
+		(json_int_t)rep->block_size, "blocks", (json_int_t)rep->blocks, "own_bytes", (json_int_t)rep->own));
 }
 
 static void report_status(const struct opts *o, const struct prep_undo_report *rep)

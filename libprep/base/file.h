@@ -74,8 +74,9 @@ int prep_file_zero(int fd, uint64_t off, uint64_t len, const char *name, struct 
 int prep_file_lock(int fd, bool write, const char *name, struct prep_err *err);
 
 /*
- * An image could not be opened (to be read, or written too), by errno. Returns -1 with *err: PREP_EREFUSED, in use, where its permissions do not
- * forbid it: another process has put it there since this one gave up its rights to all but the old file (sandbox.h).
+ * An image could not be opened (to be read, or written too), by errno. Returns -1 with *err: PREP_EREFUSED, in use,
+ * where its permissions do not forbid it: another process has put it there since this one gave up its rights to all but
+ * the old file (sandbox.h).
  */
 int prep_file_not_opened(const char *path, bool write, struct prep_err *err);
 
