@@ -167,11 +167,6 @@ static int open_disk(struct opts *o, struct input *in, struct prep_err *err)
 	vhd = prep_vhd_disk_info(in->disk);
 	if (vhd != NULL)
 		in->blocks = vhd->blocks_allocated;
-	/* As opening it for writing does. */
-	if (vhd != NULL && o->cmd.in_place && vhd->footer.saved_state == 1)
-		return prep_fail(err, PREP_EREFUSED,
-				 "%s: the footer is marked as in a saved state: start the virtual machine and shut it down",
-				 in->disk->name);
 	return cmd_refuse_child(&o->cmd, in->disk, "in its place the whole disk would stand, and take more room", err);
 }
 

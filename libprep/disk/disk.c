@@ -139,6 +139,7 @@ static void check_time(struct prep_disk *d, const char *path)
 static int open_alone(int fd, const char *name, unsigned flags, struct chain *c, struct prep_disk **ret,
 		      struct prep_err *err)
 {
+	const bool for_writing = (flags & (PREP_DISK_WRITE | PREP_DISK_TRY)) != 0;
 	struct stat st;
 	int r;
 
@@ -154,9 +155,9 @@ static int open_alone(int fd, const char *name, unsigned flags, struct chain *c,
 		return -1;
 	if (prep_file_lock(fd, (flags & PREP_DISK_WRITE) != 0, name, err) < 0)
 		return -1;
-	r = prep_vhd_open(fd, name, (flags & PREP_DISK_WRITE) != 0, ret, err);
+	r = prep_vhd_open(fd, name, for_writing, ret, err);
 	if (r == 0)
-		r = prep_vhdx_open(fd, name, (flags & (PREP_DISK_WRITE | PREP_DISK_TRY)) != 0, ret, err);
+		r = prep_vhdx_open(fd, name, for_writing, ret, err);
 	if (r != 0)
 		return r < 0 ? -1 : 0;
 	return open_raw(fd, name, (uint64_t)st.st_size, ret, err);

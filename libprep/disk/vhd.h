@@ -22,7 +22,7 @@ struct prep_vhd_info {
  * Open fd if it is a VHD: returns 1 and *ret, and fd is the disk's; 0 when it
  * is no VHD. PREP_EDAMAGED: wrong checksums, or a header or BAT that points
  * outside the file, into the metadata or twice to one place; PREP_EREFUSED:
- * a saved state when opened for writing.
+ * a saved state when opened for writing, or when that is tried.
  *
  * A sector whose bit in its block's bitmap is clear reads as zeros, as the
  * specification has it; in a differencing disk as the parent has it, and as
