@@ -195,6 +195,7 @@ static void parse(struct opts *o, int argc, char **argv)
 	int c;
 
 	cmd_start(&o->cmd, argv[0], usage);
+	o->base_access.ring = &o->base_ring;
 	while ((c = getopt_long(argc, argv, CMD_SHORT_COMMON "nfo:J:0123456789", longopts, NULL)) != -1) {
 		switch (c) {
 		case '0' ... '9':
@@ -231,11 +232,9 @@ static void parse(struct opts *o, int argc, char **argv)
 			o->difference = true;
 			break;
 		case OPT_BASE_KEY:
-			o->base_access.ring = &o->base_ring;
 			o->base_access.key_file = optarg;
 			break;
 		case OPT_BASE_PASSPHRASE:
-			o->base_access.ring = &o->base_ring;
 			o->base_access.passphrase_file = optarg;
 			break;
 		case OPT_RECIPIENT:
@@ -281,7 +280,7 @@ static int check_pair(const char *package, const char *index, struct prep_err *e
 	struct stat st;
 	int r = 0;
 
-	if (stat(package, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+	if (cmd_is_stream(package))
 		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", package);
 	if (lstat(package, &st) != 0 || !S_ISLNK(st.st_mode))
 		return 0;

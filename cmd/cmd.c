@@ -471,7 +471,7 @@ void cmd_may_read_package(struct prep_sandbox *may, const char *path)
 	free(index);
 }
 
-static bool is_stream(const char *path)
+bool cmd_is_stream(const char *path)
 {
 	struct stat st;
 
@@ -484,7 +484,7 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 	struct stat st;
 
 	*ret = NULL;
-	if (cmd->dry_run && (path == NULL || is_stream(path)))
+	if (cmd->dry_run && (path == NULL || cmd_is_stream(path)))
 		return 0;
 	if (replace && strcmp(path, "-") != 0 && prep_undo_mark_check(path, err) < 0)
 		return -1;

@@ -36,6 +36,7 @@ void trim_option(struct cmd *cmd, struct trim *t, int c)
 {
 	struct prep_err err = PREP_ERR_INIT;
 
+	t->access.ring = &t->ring;
 	switch (c) {
 	case 'J':
 		t->jobs = cmd_jobs(cmd, optarg);
@@ -57,15 +58,12 @@ void trim_option(struct cmd *cmd, struct trim *t, int c)
 		t->no_cache = true;
 		break;
 	case TRIM_OPT_KEY:
-		t->access.ring = &t->ring;
 		t->access.key_file = optarg;
 		break;
 	case TRIM_OPT_PASSPHRASE:
-		t->access.ring = &t->ring;
 		t->access.passphrase_file = optarg;
 		break;
 	case TRIM_OPT_VERIFY:
-		t->access.ring = &t->ring;
 		t->access.verify_with = optarg;
 		break;
 	case TRIM_OPT_TO:
