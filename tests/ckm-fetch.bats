@@ -3,6 +3,7 @@
 # ckm-fetch: from a real web server (nginx) and from bad ones (tests/tools/badserver.c), all on the loopback interface.
 
 load helper
+load poke
 
 setup() {
 	cd "$BATS_TEST_TMPDIR"
@@ -347,6 +348,26 @@ kerberos_serve() {
 	run -0 ckm-fetch --json -o out.vhd "$url/v2.ckm"
 	same_guest "$www/v2.vhd" out.vhd
 	run -0 ckm-fetch --json --seed "$www/v1.vhd" -o other.vhd "$url/v2.ckm"
+	cmp out.vhd other.vhd
+}
+
+@test "what a seed promised in vain is asked for when the rest is here" {
+	use_series
+	nginx_serve "$www"
+	cp "$www/v1.ckm" spoilt.ckm
+	# in the midst of what both versions have
+	poke spoilt.ckm 3000000 0badc0de
+	poke spoilt.ckm 9000000 0badc0de
+	run -0 ckm-fetch --json --seed spoilt.ckm -o out.vhd "$url/v2.ckm"
+	same_guest "$www/v2.vhd" out.vhd
+	[ "$(field bad_chunks)" -gt 0 ]
+	[ "$(field local_chunks)" -gt 0 ]
+	[ "$(field fetched_bytes)" -lt $((frames * 3 / 4)) ]
+	[ "$(field fetched_bytes)" = "$(awk '{ s += $(NF - 1) } END { print s }' ng/access.log)" ]
+	# a server that gives nothing but the whole gives it twice
+	nginx_serve "$www" "max_ranges 0;"
+	run -0 ckm-fetch --json --seed spoilt.ckm -o other.vhd "$url/v2.ckm"
+	[ "$(field bad_chunks)" -gt 0 ]
 	cmp out.vhd other.vhd
 }
 

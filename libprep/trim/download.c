@@ -110,16 +110,38 @@ static int make_pieces(struct prep_download *d, struct prep_err *err)
 	return r;
 }
 
+/* The thread has left, or does now. */
+static void end_net(struct prep_download *d)
+{
+	if (d->started)
+		pthread_join(d->net, NULL);
+	d->started = false;
+	for (unsigned i = 0; d->lane != NULL && i < d->lanes; i++) {
+		if (d->lane[i].busy)
+			curl_multi_remove_handle(d->multi, d->lane[i].easy);
+		d->lane[i].busy = false;
+	}
+	d->whole = NULL;
+	free(d->slot);
+	free(d->slot_of);
+	free(d->ready);
+	free(d->piece);
+	d->slot = NULL;
+	d->slot_of = d->ready = NULL;
+	d->piece = NULL;
+	d->slots = d->pieces = d->ready_first = d->readies = d->done = 0;
+	d->ahead = 0;
+}
+
 static int start(void *arg, const struct prep_supply *supply, struct prep_err *err)
 {
 	struct prep_download *d = arg;
 	sigset_t all, before;
 	int e;
 
+	end_net(d);
 	d->supply = supply;
 	d->slots = supply->frames;
-	if (d->slots == 0)
-		return 0;
 	d->slot = calloc(d->slots, sizeof *d->slot);
 	d->slot_of = calloc(d->index->frames, sizeof *d->slot_of);
 	d->ready = calloc(d->slots, sizeof *d->ready);
@@ -151,7 +173,7 @@ static void wait_for_news(struct prep_download *d)
 	pthread_cond_timedwait(&d->news, &d->lock, &until);
 }
 
-static int next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame, struct prep_err *err)
+static int next(void *arg, struct prep_crew *crew, bool wait, uint8_t *buf, uint32_t *frame, struct prep_err *err)
 {
 	struct prep_download *d = arg;
 	const struct prep_frame *f;
@@ -159,7 +181,7 @@ static int next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame
 
 	pthread_mutex_lock(&d->lock);
 	/* What another thread has taken may prove damaged, and come again. */
-	while (d->readies == 0 && !d->failed && d->done < d->slots && !atomic_load(&crew->stop))
+	while (wait && d->readies == 0 && !d->failed && d->done < d->slots && !atomic_load(&crew->stop))
 		wait_for_news(d);
 	if (d->readies == 0 || d->failed || atomic_load(&crew->stop)) {
 		const int r = d->failed ? prep_fail(err, d->err.code, "%s", d->err.msg) : 0;
@@ -282,11 +304,9 @@ void prep_download_close(struct prep_download *d)
 		d->quit = true;
 		pthread_mutex_unlock(&d->lock);
 		curl_multi_wakeup(d->multi);
-		pthread_join(d->net, NULL);
 	}
+	end_net(d);
 	for (unsigned i = 0; d->lane != NULL && i < d->lanes; i++) {
-		if (d->lane[i].busy)
-			curl_multi_remove_handle(d->multi, d->lane[i].easy);
 		curl_easy_cleanup(d->lane[i].easy);
 		curl_easy_cleanup(d->lane[i].prepared);
 	}
@@ -296,10 +316,6 @@ void prep_download_close(struct prep_download *d)
 	pthread_mutex_destroy(&d->lock);
 	pthread_cond_destroy(&d->news);
 	free(d->lane);
-	free(d->slot);
-	free(d->slot_of);
-	free(d->ready);
-	free(d->piece);
 	free(d->frames_path);
 	free(d);
 }

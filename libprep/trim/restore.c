@@ -36,8 +36,16 @@ struct restore {
 	uint8_t *outcome;       /* of each fetch: enum outcome */
 
 	/* From frames. */
+	bool unpacks;           /* those that the supply names; else seeds alone are read */
 	uint32_t stored_max, size_max, reference_max;
 	_Atomic uint64_t frames, frame_bytes, patches, patch_bytes;
+};
+
+/* What a thread works with. */
+struct tools {
+	struct prep_seed_reader reader;
+	uint8_t *chunk;                  /* of a seed */
+	uint8_t *stored, *reference, *data; /* of a frame: packed, what a patch is made of, unpacked */
 };
 
 /* ---- Seeds ---- */
@@ -75,15 +83,51 @@ static bool begins_batch(const struct prep_supply *supply, const struct fetch *f
 			      o->catalog->origin[o->origin].kind != PREP_ORIGIN_PACKAGE);
 }
 
-/* What is to be taken from seeds, or checked there, in the order in which it is best read, in batches. */
+/* Of the sorted fetches those from where a reference is: what is wanted and referred to is read once. */
+static void keep_references(struct restore *r)
+{
+	uint32_t kept = 0, end;
+
+	for (uint32_t i = 0; i < r->fetches; i = end) {
+		bool any = false;
+
+		for (end = i; end < r->fetches && same_place(&r->fetch[end], &r->fetch[i]); end++)
+			any |= r->fetch[end].reference;
+		for (uint32_t k = i; k < end && any; k++)
+			r->fetch[kept++] = r->fetch[k];
+	}
+	r->fetches = kept;
+}
+
+static void divide(struct restore *r)
+{
+	const struct prep_supply *supply = r->how->supply;
+	uint32_t item = 0, in_batch = 0;
+
+	for (uint32_t i = 0; i < r->fetches; i++) {
+		const struct fetch *f = &r->fetch[i];
+		const uint32_t this = prep_catalog_item_of(supply->origin[f->origin].catalog, f->chunk);
+
+		if (begins_batch(supply, f, i > 0 && f->origin == f[-1].origin && this == item, in_batch)) {
+			r->batch[r->batches++] = i;
+			in_batch = 0;
+		}
+		item = this;
+		in_batch++;
+	}
+	r->batch[r->batches] = r->fetches;
+}
+
+/*
+ * What is to be taken from seeds, in the order in which it is best read, in batches. While references
+ * are not known to be good: what is where they are, and no more.
+ */
 static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err)
 {
 	const struct prep_supply *supply = r->how->supply;
 	const size_t most = (size_t)supply->local_chunks + supply->unchecked;
-	uint32_t item = 0, in_batch = 0;
 
 	r->fetches = r->batches = 0;
-	*bytes = supply->local_bytes + supply->unchecked_bytes;
 	r->fetch = malloc((most + 1) * sizeof *r->fetch);
 	r->batch = malloc((most + 2) * sizeof *r->batch);
 	r->outcome = calloc(most + 1, 1);
@@ -99,23 +143,16 @@ static int list_fetches(struct restore *r, uint64_t *bytes, struct prep_err *err
 			r->fetch[r->fetches++] = (struct fetch){ ref->from.origin, ref->from.chunk, i, true };
 	}
 	qsort(r->fetch, r->fetches, sizeof *r->fetch, by_place);
-	for (uint32_t i = 0; i < r->fetches; i++) {
-		const struct fetch *f = &r->fetch[i];
-		const uint32_t this = prep_catalog_item_of(supply->origin[f->origin].catalog, f->chunk);
-
-		if (begins_batch(supply, f, i > 0 && f->origin == f[-1].origin && this == item, in_batch)) {
-			r->batch[r->batches++] = i;
-			in_batch = 0;
-		}
-		item = this;
-		in_batch++;
-	}
-	r->batch[r->batches] = r->fetches;
+	if (supply->unchecked > 0)
+		keep_references(r);
+	divide(r);
+	for (uint32_t i = 0; i < r->fetches; i++)
+		*bytes += size_of(r, &r->fetch[i]);
 	return 0;
 }
 
-static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32_t batch, uint8_t *buf,
-		      struct prep_crew *crew, struct prep_err *err)
+static int read_batch(struct restore *r, struct tools *t, uint32_t batch, struct prep_crew *crew,
+		      struct prep_err *err)
 {
 	const struct prep_restore *how = r->how;
 	struct prep_writer_pending pending = { .len = 0 };
@@ -126,10 +163,10 @@ static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32
 
 		/* What is wanted and referred to is read once. */
 		if (i == r->batch[batch] || !same_place(f, f - 1))
-			ok = prep_seed_read(reader, prep_seed_of(how->supply, f->origin, how->seed, how->seeds), f->chunk,
-					    buf, err);
+			ok = prep_seed_read(&t->reader, prep_seed_of(how->supply, f->origin, how->seed, how->seeds),
+					    f->chunk, t->chunk, err);
 		if (ok < 0 || (ok == 1 && !f->reference &&
-			       (prep_writer_chunk(&r->writer, &pending, f->wanted, buf, err) < 0 ||
+			       (prep_writer_chunk(&r->writer, &pending, f->wanted, t->chunk, err) < 0 ||
 				prep_writer_flush(&r->writer, &pending, err) < 0)))
 			return -1;
 		r->outcome[i] = ok == 1 ? GOOD : BAD;
@@ -138,36 +175,12 @@ static int read_batch(struct restore *r, struct prep_seed_reader *reader, uint32
 	return 0;
 }
 
-static int read_seeds(struct prep_crew *crew, void *arg, struct prep_err *err)
+/* Tell the supply what the seeds had, and what of it was something else. */
+static void settle_seeds(struct restore *r)
 {
-	struct restore *r = arg;
-	struct prep_seed_reader reader;
-	uint8_t *buf;
-	uint32_t i;
-	int ret = 0;
-
-	if (prep_seed_reader_open(&reader, err) < 0)
-		return -1;
-	buf = malloc(PREP_CKM_CHUNK_MAX);
-	if (buf == NULL)
-		ret = prep_fail_nomem(err);
-	while (ret == 0 && !atomic_load(&crew->stop) && (i = atomic_fetch_add(&crew->next, 1)) < r->batches)
-		ret = read_batch(r, &reader, i, buf, crew, err);
-	free(buf);
-	prep_seed_reader_close(&reader);
-	return ret;
-}
-
-/* One pass over what is to be taken from seeds. */
-static int take_seeds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
-{
-	struct prep_crew crew = { .what = "copying local data" };
 	struct prep_supply *supply = r->how->supply;
-	int ret = list_fetches(r, &crew.total, err);
 
-	if (ret == 0)
-		ret = prep_crew_run(&crew, r->how->jobs, read_seeds, r, progress, err);
-	for (uint32_t i = 0; ret == 0 && i < r->fetches; i++) {
+	for (uint32_t i = 0; i < r->fetches; i++) {
 		const struct fetch *f = &r->fetch[i];
 
 		if (r->outcome[i] == GOOD && f->reference) {
@@ -187,27 +200,6 @@ static int take_seeds(struct restore *r, const struct prep_progress *progress, s
 				prep_supply_bad(supply, f->wanted);
 		}
 	}
-	free(r->fetch);
-	free(r->batch);
-	free(r->outcome);
-	return ret;
-}
-
-/*
- * Everything that seeds have. What one promised in vain another may hold; each
- * pass either takes nothing from seeds or settles every chunk it tried.
- */
-static int from_seeds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
-{
-	struct prep_supply *supply = r->how->supply;
-
-	do {
-		if (prep_supply_make(supply, err) < 0 || prep_supply_check(supply, "the package", err) < 0)
-			return -1;
-		if (supply->local_chunks + supply->unchecked > 0 && take_seeds(r, progress, err) < 0)
-			return -1;
-	} while (supply->local_chunks + supply->unchecked > 0);
-	return 0;
 }
 
 /* ---- Frames ---- */
@@ -230,8 +222,7 @@ static int write_frame(struct restore *r, uint32_t i, const uint8_t *data, struc
 }
 
 /* Of a patch frame: its references, once more, from the seeds that had them a moment ago. */
-static int read_reference(const struct restore *r, struct prep_seed_reader *reader, uint32_t i, uint8_t *buf,
-			  struct prep_err *err)
+static int read_reference(const struct restore *r, struct tools *t, uint32_t i, struct prep_err *err)
 {
 	const struct prep_restore *how = r->how;
 	const struct prep_catalog *c;
@@ -240,7 +231,7 @@ static int read_reference(const struct restore *r, struct prep_seed_reader *read
 
 	if (r->index->frame[i].kind != PREP_FRAME_PATCH)
 		return 0;
-	ok = prep_reference_read(reader, how->supply, how->seed, how->seeds, i, buf, &bad, err);
+	ok = prep_reference_read(&t->reader, how->supply, how->seed, how->seeds, i, t->reference, &bad, err);
 	if (ok != 0)
 		return ok < 0 ? -1 : 0;
 	c = how->supply->origin[how->supply->reference[bad].from.origin].catalog;
@@ -248,56 +239,32 @@ static int read_reference(const struct restore *r, struct prep_seed_reader *read
 			 c->origin[how->supply->origin[how->supply->reference[bad].from.origin].origin].path);
 }
 
-static int unpack_frames(struct prep_crew *crew, void *arg, struct prep_err *err)
+/* The frame whose packed bytes are in t->stored. */
+static int unpack_frame(struct restore *r, struct tools *t, uint32_t i, struct prep_crew *crew, struct prep_err *err)
 {
-	struct restore *r = arg;
 	const struct prep_frame_source *source = r->how->source;
-	uint8_t *stored = malloc((size_t)r->stored_max + 1), *data = malloc((size_t)r->size_max + 1);
-	uint8_t *reference = malloc((size_t)r->reference_max + 1);
-	struct prep_seed_reader reader = { .fd = -1 };
-	struct prep_err why;
-	uint32_t i;
-	int ret = 0;
+	struct prep_err why = PREP_ERR_INIT;
 
-	if (stored == NULL || data == NULL || reference == NULL)
-		ret = prep_fail_nomem(err);
-	else
-		ret = prep_seed_reader_open(&reader, err);
-	while (ret == 0 && !atomic_load(&crew->stop)) {
-		ret = source->next(source->arg, crew, stored, &i, err);
-		if (ret <= 0)
-			break;
-		ret = read_reference(r, &reader, i, reference, err);
-		if (ret < 0)
-			break;
-		why = (struct prep_err)PREP_ERR_INIT;
-		if (prep_ckm_decode_frame(r->how->package, i, stored, reference, data, &why) < 0) {
-			ret = why.code != PREP_EDAMAGED ? prep_fail(err, why.code, "%s", why.msg)
-							: source->bad(source->arg, i, &why, err);
-			continue;
-		}
-		ret = write_frame(r, i, data, err);
-		if (ret == 0)
-			ret = source->done(source->arg, i, err);
-		atomic_fetch_add(&crew->done, r->index->frame[i].stored);
-		atomic_fetch_add(&r->frames, 1);
-		atomic_fetch_add(&r->frame_bytes, r->index->frame[i].stored);
-		if (r->index->frame[i].kind == PREP_FRAME_PATCH) {
-			atomic_fetch_add(&r->patches, 1);
-			atomic_fetch_add(&r->patch_bytes, r->index->frame[i].stored);
-		}
+	if (read_reference(r, t, i, err) < 0)
+		return -1;
+	if (prep_ckm_decode_frame(r->how->package, i, t->stored, t->reference, t->data, &why) < 0)
+		return why.code != PREP_EDAMAGED ? prep_fail(err, why.code, "%s", why.msg)
+						 : source->bad(source->arg, i, &why, err);
+	if (write_frame(r, i, t->data, err) < 0 || source->done(source->arg, i, err) < 0)
+		return -1;
+	atomic_fetch_add(&crew->done, r->index->frame[i].stored);
+	atomic_fetch_add(&r->frames, 1);
+	atomic_fetch_add(&r->frame_bytes, r->index->frame[i].stored);
+	if (r->index->frame[i].kind == PREP_FRAME_PATCH) {
+		atomic_fetch_add(&r->patches, 1);
+		atomic_fetch_add(&r->patch_bytes, r->index->frame[i].stored);
 	}
-	prep_seed_reader_close(&reader);
-	free(reference);
-	free(stored);
-	free(data);
-	return ret;
+	return 0;
 }
 
-static int from_frames(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+static void measure_frames(struct restore *r)
 {
 	const struct prep_supply *supply = r->how->supply;
-	struct prep_crew crew = { .what = r->how->source->what, .total = supply->frame_bytes };
 
 	for (uint32_t i = 0; i < supply->frames; i++) {
 		const struct prep_frame *f = &r->index->frame[supply->frame[i]];
@@ -308,10 +275,116 @@ static int from_frames(struct restore *r, const struct prep_progress *progress, 
 			r->reference_max = (uint32_t)prep_max(r->reference_max,
 							      prep_frame_patch(r->index, supply->frame[i])->size);
 	}
-	if (r->how->source->start(r->how->source->arg, supply, err) < 0)
-		return -1;
-	if (supply->frames > 0 && prep_crew_run(&crew, r->how->jobs, unpack_frames, r, progress, err) < 0)
-		return -1;
+}
+
+/* Every needed frame has been unpacked. */
+static void settle_frames(struct restore *r)
+{
+	struct prep_supply *supply = r->how->supply;
+
+	for (uint32_t i = 0; i < r->index->chunks; i++)
+		if (supply->from[i].origin == PREP_FROM_FRAME)
+			prep_supply_here(supply, i);
+}
+
+/* ---- Both at once ---- */
+
+/* A frame that has come is unpacked; while none has, seeds are read; and when that is done, frames are waited for. */
+static int take_turns(struct restore *r, struct tools *t, struct prep_crew *crew, struct prep_err *err)
+{
+	const struct prep_frame_source *source = r->how->source;
+
+	while (!atomic_load(&crew->stop)) {
+		const bool wait = atomic_load(&crew->next) >= r->batches;
+		uint32_t i;
+		int got = 0;
+
+		if (r->unpacks)
+			got = source->next(source->arg, crew, wait, t->stored, &i, err);
+		if (got < 0 || (got > 0 && unpack_frame(r, t, i, crew, err) < 0))
+			return -1;
+		if (got > 0)
+			continue;
+		if (wait)
+			return 0;
+		i = atomic_fetch_add(&crew->next, 1);
+		if (i < r->batches && read_batch(r, t, i, crew, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int work(struct prep_crew *crew, void *arg, struct prep_err *err)
+{
+	struct restore *r = arg;
+	struct tools t = {
+		.reader = { .fd = -1 },
+		.chunk = malloc(r->batches > 0 ? PREP_CKM_CHUNK_MAX : 1),
+		.stored = malloc((size_t)r->stored_max + 1), .reference = malloc((size_t)r->reference_max + 1),
+		.data = malloc((size_t)r->size_max + 1),
+	};
+	int ret;
+
+	if (t.chunk == NULL || t.stored == NULL || t.reference == NULL || t.data == NULL)
+		ret = prep_fail_nomem(err);
+	else
+		ret = prep_seed_reader_open(&t.reader, err);
+	if (ret == 0)
+		ret = take_turns(r, &t, crew, err);
+	prep_seed_reader_close(&t.reader);
+	free(t.chunk);
+	free(t.stored);
+	free(t.reference);
+	free(t.data);
+	return ret;
+}
+
+/*
+ * What the supply says, once: references are checked before the first frame is asked for, then chunks come from seeds
+ * and frames at once.
+ */
+static int run_round(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+{
+	struct prep_supply *supply = r->how->supply;
+	const struct prep_frame_source *source = r->how->source;
+	struct prep_crew crew = { .what = "copying local data" };
+	int ret = list_fetches(r, &crew.total, err);
+
+	r->unpacks = supply->unchecked == 0 && supply->frames > 0;
+	if (ret == 0 && r->unpacks) {
+		crew.what = source->what;
+		crew.total += supply->frame_bytes;
+		measure_frames(r);
+		ret = source->start(source->arg, supply, err);
+	}
+	if (ret == 0)
+		ret = prep_crew_run(&crew, r->how->jobs, work, r, progress, err);
+	if (ret == 0 && r->unpacks)
+		settle_frames(r);
+	if (ret == 0)
+		settle_seeds(r);
+	free(r->fetch);
+	free(r->batch);
+	free(r->outcome);
+	return ret;
+}
+
+/*
+ * What one seed promised in vain another may hold, or else a frame: each round settles every
+ * chunk or reference that it tries.
+ */
+static int run_rounds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
+{
+	struct prep_supply *supply = r->how->supply;
+
+	for (;;) {
+		if (prep_supply_make(supply, err) < 0 || prep_supply_check(supply, "the package", err) < 0)
+			return -1;
+		if (supply->local_chunks + supply->unchecked + supply->frames == 0)
+			break;
+		if (run_round(r, progress, err) < 0)
+			return -1;
+	}
 	r->report->frames = atomic_load(&r->frames);
 	r->report->frame_bytes = atomic_load(&r->frame_bytes);
 	r->report->patches = atomic_load(&r->patches);
@@ -327,15 +400,19 @@ static int package_start(void *arg, const struct prep_supply *supply, struct pre
 
 	(void)err;
 	ps->supply = supply;
+	atomic_store(&ps->next, 0);
 	return 0;
 }
 
-static int package_next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame,
+static int package_next(void *arg, struct prep_crew *crew, bool wait, uint8_t *buf, uint32_t *frame,
 			struct prep_err *err)
 {
 	struct prep_package_source *ps = arg;
-	const uint32_t n = atomic_fetch_add(&ps->next, 1);
+	uint32_t n = atomic_load(&ps->next);
 
+	(void)wait;
+	while (n < ps->supply->frames && !atomic_compare_exchange_weak(&ps->next, &n, n + 1))
+		;
 	if (n >= ps->supply->frames || atomic_load(&crew->stop))
 		return 0;
 	*frame = ps->supply->frame[n];
@@ -379,9 +456,7 @@ int prep_restore(const struct prep_restore *how, struct prep_restore_report *rep
 	report->blocks = r.writer.target.present;
 	ret = how->resume ? prep_resume(&r.writer, how->supply, how->jobs, &report->resumed_bytes, progress, err) : 0;
 	if (ret == 0)
-		ret = from_seeds(&r, progress, err);
-	if (ret == 0)
-		ret = from_frames(&r, progress, err);
+		ret = run_rounds(&r, progress, err);
 	prep_writer_close(&r.writer);
 	return ret;
 }

@@ -3,8 +3,8 @@
  * Restore: make the disk that an index describes, from seeds and from the
  * frames of its package, wherever those come from.
  *
- * Memory: a frame, packed and unpacked, for each job, the same of a patch
- * with its reference, and the index.
+ * Seeds are read while frames are on their way. Memory: a frame, packed and unpacked, and a
+ * chunk for each job, the same of a patch with its reference, and the index.
  */
 #ifndef PREP_TRIM_RESTORE_H
 #define PREP_TRIM_RESTORE_H
@@ -19,13 +19,13 @@
 /* Where packed frames come from. Several threads call next, done and bad at once. */
 struct prep_frame_source {
 	const char *what; /* the step, for progress */
-	/* supply->frame[] are needed: they may be asked for from now on. */
+	/* supply->frame[] are needed: they may be asked for from now on. Once more when all of those are done: others are. */
 	int (*start)(void *arg, const struct prep_supply *supply, struct prep_err *err);
 	/*
-	 * Wait for a frame and put its stored bytes into buf: 1 and *frame; 0 when
-	 * all have been handed out and need not be again, or crew->stop is set; -1.
+	 * Put the stored bytes of a frame into buf: 1 and *frame; -1. When none is there: if `wait`, wait for
+	 * one, 0 when all have been handed out and need not be again, or crew->stop is set; else 0.
 	 */
-	int (*next)(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame, struct prep_err *err);
+	int (*next)(void *arg, struct prep_crew *crew, bool wait, uint8_t *buf, uint32_t *frame, struct prep_err *err);
 	/* What was in the frame is on the disk. */
 	int (*done)(void *arg, uint32_t frame, struct prep_err *err);
 	/* The frame is damaged, as `why` says: 0 when it will come again, -1 with *err. */

@@ -288,12 +288,93 @@ static void difference(void)
 	end(&j);
 }
 
+/* ---- Seeds and frames at once ---- */
+
+/* A slow source: what it has comes only when a seed has been read from. */
+static struct {
+	unsigned starts;
+	_Atomic unsigned in_vain, handed_out;
+	uint32_t wanted;  /* frames of all starts */
+	uint8_t *seen;    /* of each frame of the index: it was handed out */
+	bool twice;
+} slow;
+
+static int slow_start(void *arg, const struct prep_supply *supply, struct prep_err *e)
+{
+	struct job *j = arg;
+	struct prep_package_source *const ps = &j->ps;
+	struct prep_frame_source s;
+
+	slow.starts++;
+	slow.wanted += supply->frames;
+	prep_package_source(j->package, ps, &s);
+	return s.start(ps, supply, e);
+}
+
+static int slow_next(void *arg, struct prep_crew *crew, bool wait, uint8_t *buf, uint32_t *frame, struct prep_err *e)
+{
+	struct job *j = arg;
+	struct prep_package_source other;
+	struct prep_frame_source s;
+	int r;
+
+	if (!wait && atomic_fetch_add(&slow.in_vain, 1) == 0)
+		return 0;
+	prep_package_source(j->package, &other, &s);
+	r = s.next(&j->ps, crew, wait, buf, frame, e);
+	if (r == 1) {
+		atomic_fetch_add(&slow.handed_out, 1);
+		slow.twice |= slow.seen[*frame]++ > 0;
+	}
+	return r;
+}
+
+/* Half of what the seed promises has gone: it is fetched when the rest has been, each frame once. */
+static void both_at_once(void)
+{
+	unsigned char *p;
+	struct job j;
+	size_t len;
+	int fd;
+
+	make_disk();
+	make_package("p.ckm", NULL);
+	p = check_read(check_path("disk"), &len);
+	/* the last megabytes are not in the seed */
+	memset(p + 5 * PREP_MIB + 300000, 0, len - 5 * PREP_MIB - 300000);
+	check_noise(p + 6 * PREP_MIB, 8192);
+	fd = check_create("copy");
+	check_write(fd, p, len, 0);
+	start(&j, "p.ckm");
+	j.source = (struct prep_frame_source){ "fetching", slow_start, slow_next, j.source.done, j.source.bad, &j };
+	j.restore.jobs = 1;
+	memset(&slow, 0, sizeof slow);
+	slow.seen = calloc(prep_ckm_index(j.package)->frames, 1);
+	add_seed(&j, check_path("copy"));
+	for (size_t i = 0; i < PREP_MIB / 3; i += 4096)
+		check_write(fd, "\1\2\3", 3, i);
+	CHECK_DONE(restore(&j, check_path("out")));
+	CHECK(is_disk(check_path("out")));
+	CHECK(j.report.seed_chunks > 5);
+	CHECK(j.report.bad_chunks > 5);
+	CHECK_EQ(slow.starts, 2);
+	/* frames were asked for while there was something to read from the seed */
+	CHECK(atomic_load(&slow.in_vain) > 0);
+	CHECK_EQ(atomic_load(&slow.handed_out), slow.wanted);
+	CHECK_EQ(j.report.frames, slow.wanted);
+	CHECK(!slow.twice);
+	end(&j);
+	free(slow.seen);
+	free(p);
+	close(fd);
+}
+
 /* ---- A source that fails ---- */
 
 static _Atomic unsigned refusals;
 
 /* Hands out each frame with a bit flipped. */
-static int flip_next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *frame, struct prep_err *e)
+static int flip_next(void *arg, struct prep_crew *crew, bool wait, uint8_t *buf, uint32_t *frame, struct prep_err *e)
 {
 	struct job *j = arg;
 	struct prep_package_source other;
@@ -301,7 +382,7 @@ static int flip_next(void *arg, struct prep_crew *crew, uint8_t *buf, uint32_t *
 	int r;
 
 	prep_package_source(j->package, &other, &s);
-	r = s.next(&j->ps, crew, buf, frame, e);
+	r = s.next(&j->ps, crew, wait, buf, frame, e);
 	if (r == 1)
 		buf[5] ^= 4;
 	return r;
@@ -410,6 +491,7 @@ int main(void)
 	RUN(from_seeds);
 	RUN(seed_that_changed);
 	RUN(difference);
+	RUN(both_at_once);
 	RUN(damaged_frame);
 	RUN(resumed);
 	free(guest);
