@@ -4,13 +4,13 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cmd/cmd.h"
 #include "libprep/base/pool.h"
 #include "libprep/base/utf16.h"
 #include "libprep/ckm/keys.h"
 #include "libprep/ckm/pack.h"
+#include "libprep/ckm/package_outputs.h"
 #include "libprep/ckm/patch_plan.h"
 #include "libprep/ckm/section.h"
 #include "libprep/disk/overlay.h"
@@ -261,42 +261,11 @@ static void parse(struct opts *o, int argc, char **argv)
 /* What --difference leaves out would be nowhere, were the new package put in its place. */
 static int check_base_stays(const struct work *w, const char *path, struct prep_err *err)
 {
-	struct stat st;
-
-	if (stat(path, &st) == 0 && (prep_output_same(w->out, &st) || prep_output_same(w->out_index, &st)))
+	if (prep_package_outputs_same(w->out, w->out_index, path))
 		return prep_fail(err, PREP_EUSAGE,
 				 "%s: would be overwritten, and the package does not unpack without what --difference leaves to it",
 				 path);
 	return 0;
-}
-
-/*
- * The package is a file, and its index stands beside it: where the package is a link and the index is not one to the same
- * folder, what is overwritten there would be left with the index of what it was.
- */
-static int check_pair(const char *package, const char *index, struct prep_err *err)
-{
-	char *whole, *whole_index, *want = NULL;
-	struct stat st;
-	int r = 0;
-
-	if (cmd_is_stream(package))
-		return prep_fail(err, PREP_EUSAGE, "%s: a package goes to a regular file", package);
-	if (lstat(package, &st) != 0 || !S_ISLNK(st.st_mode))
-		return 0;
-	whole = realpath(package, NULL);
-	whole_index = realpath(index, NULL);
-	if (whole != NULL && asprintf(&want, "%s.index", whole) < 0) {
-		want = NULL;
-		r = prep_fail_nomem(err);
-	} else if (whole != NULL && (whole_index == NULL || strcmp(want, whole_index) != 0)) {
-		r = prep_fail(err, PREP_EREFUSED, "%s: a symbolic link to %s: name that, its index is to stand beside it",
-			      package, whole);
-	}
-	free(want);
-	free(whole_index);
-	free(whole);
-	return r;
 }
 
 /* The two files, first of all: what is wrong with them is better told before the work. */
@@ -309,7 +278,7 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 		return 0;
 	if (asprintf(&index, "%s.index", o->cmd.output) < 0)
 		return prep_fail_nomem(err);
-	r = check_pair(o->cmd.output, index, err);
+	r = prep_package_outputs_check(o->cmd.output, index, err);
 	if (r == 0)
 		r = cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err);
 	if (r == 0)
@@ -324,45 +293,18 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 	return r;
 }
 
-static int seal_for_passphrase(struct opts *o, struct work *w, uint8_t *slot, struct prep_err *err)
-{
-	struct prep_passphrase *p;
-	int r;
-
-	if (prep_passphrase_read(o->passphrase_file, PREP_PASSPHRASE_SEALS, &p, err) < 0)
-		return -1;
-	r = prep_seal_slot_passphrase(w->seal, p->text, p->len, slot, err);
-	prep_passphrase_free(p);
-	return r;
-}
-
 /* Keys, before the work too. */
 static int open_keys(struct opts *o, struct work *w, struct prep_err *err)
 {
-	uint8_t *slot = w->slots;
-
 	if (o->sign != NULL && prep_key_private(o->sign, PREP_KEY_ED25519, &w->how.sign, err) < 0)
 		return -1;
-	if (o->recipients == 0 && o->passphrase_file == NULL)
+	w->how.n_slots = o->recipients + (o->passphrase_file != NULL);
+	if (w->how.n_slots == 0)
 		return 0;
-	if (prep_seal_new(&w->seal, err) < 0)
-		return -1;
-	for (unsigned i = 0; i < o->recipients; i++, slot += PREP_CKM_SLOT_SIZE) {
-		EVP_PKEY *key;
-		int r;
-
-		if (prep_key_public(o->recipient[i], PREP_KEY_X25519, &key, err) < 0)
-			return -1;
-		r = prep_seal_slot_recipient(w->seal, key, slot, err);
-		EVP_PKEY_free(key);
-		if (r < 0)
-			return -1;
-	}
-	if (o->passphrase_file != NULL && seal_for_passphrase(o, w, slot, err) < 0)
+	if (prep_seal_new_for(o->recipient, o->recipients, o->passphrase_file, w->slots, &w->seal, err) < 0)
 		return -1;
 	w->how.seal = w->seal;
 	w->how.slots = w->slots;
-	w->how.n_slots = o->recipients + (o->passphrase_file != NULL);
 	return 0;
 }
 
@@ -590,21 +532,6 @@ static int find_patches(struct opts *o, struct work *w, const struct prep_plan_h
 	return r;
 }
 
-/*
- * Both are whole before either has its name. An index is fetched first, and
- * names what is in the package: that is there before it.
- */
-static int commit_both(struct work *w, struct prep_err *err)
-{
-	if (prep_output_settle(w->out, err) < 0 || prep_output_settle(w->out_index, err) < 0)
-		return -1;
-	if (prep_output_commit(w->out, err) == 0 && prep_output_commit(w->out_index, err) == 0)
-		return 0;
-	prep_output_revoke(w->out_index);
-	prep_output_revoke(w->out);
-	return -1;
-}
-
 static int pack(struct opts *o, struct work *w, struct prep_err *err)
 {
 	struct prep_chunk_table *table[BASES_MAX];
@@ -632,7 +559,7 @@ static int pack(struct opts *o, struct work *w, struct prep_err *err)
 	if (prep_pack(&w->survey, &w->plan, &w->how, w->pool, w->out, w->out_index, &w->packed, &o->cmd.progress,
 		      err) < 0)
 		return -1;
-	return commit_both(w, err);
+	return prep_package_outputs_commit(w->out, w->out_index, err);
 }
 
 static void close_work(struct work *w)

@@ -471,20 +471,13 @@ void cmd_may_read_package(struct prep_sandbox *may, const char *path)
 	free(index);
 }
 
-bool cmd_is_stream(const char *path)
-{
-	struct stat st;
-
-	return strcmp(path, "-") == 0 || (stat(path, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)));
-}
-
 int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char *image,
 		    struct prep_output **ret, struct prep_err *err)
 {
 	struct stat st;
 
 	*ret = NULL;
-	if (cmd->dry_run && (path == NULL || cmd_is_stream(path)))
+	if (cmd->dry_run && (path == NULL || prep_output_is_stream(path)))
 		return 0;
 	if (replace && strcmp(path, "-") != 0 && prep_undo_mark_check(path, err) < 0)
 		return -1;

@@ -173,9 +173,6 @@ void cmd_may_open(const struct cmd *cmd, struct prep_sandbox *may, const char *p
 /* As prep_sandbox_read, for a package and the index beside it. */
 void cmd_may_read_package(struct prep_sandbox *may, const char *path);
 
-/* Whether an output of that name is written as a stream: standard output ("-"), a pipe or a character device. */
-bool cmd_is_stream(const char *path);
-
 /*
  * Open the output that the options name; refuses to overwrite the input, or a disk on which an undo disk stands. In a dry
  * run what is refused is the same, but *ret is NULL and nothing is written; path may be NULL.

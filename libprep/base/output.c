@@ -213,6 +213,18 @@ static int open_stdout(struct prep_output *out, struct prep_err *err)
 	return open_stream(out, err);
 }
 
+static bool is_stream(const struct stat *st)
+{
+	return S_ISFIFO(st->st_mode) || S_ISCHR(st->st_mode);
+}
+
+bool prep_output_is_stream(const char *path)
+{
+	struct stat st;
+
+	return strcmp(path, "-") == 0 || (stat(path, &st) == 0 && is_stream(&st));
+}
+
 static int open_path(struct prep_output *out, const char *path, struct prep_err *err)
 {
 	struct stat st;
@@ -229,7 +241,7 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 		if (!out->replace)
 			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
 		plan_mode(out, &st);
-	} else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+	} else if (is_stream(&st)) {
 		out->fd = open(out->path, O_WRONLY | O_CLOEXEC);
 		if (out->fd < 0)
 			return prep_fail_errno(err, "%s: cannot write", path);

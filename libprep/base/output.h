@@ -60,6 +60,9 @@ void prep_output_set_mode(struct prep_output *out, mode_t mode);
 /* Whether writing at any offset works, and zeros may be left as holes. */
 bool prep_output_seekable(const struct prep_output *out);
 
+/* Whether an output of that name is written as a stream: "-", a pipe or a character device. */
+bool prep_output_is_stream(const char *path);
+
 /* Whether out would replace, or is, the file that `st` describes. */
 bool prep_output_same(const struct prep_output *out, const struct stat *st);
 

@@ -251,6 +251,46 @@ int prep_seal_slot_passphrase(const struct prep_seal *s, const void *passphrase,
 	return ok ? 0 : failed(err);
 }
 
+static int slot_for_recipient(const struct prep_seal *s, const char *path, uint8_t *slot, struct prep_err *err)
+{
+	EVP_PKEY *key;
+	int r;
+
+	if (prep_key_public(path, PREP_KEY_X25519, &key, err) < 0)
+		return -1;
+	r = prep_seal_slot_recipient(s, key, slot, err);
+	EVP_PKEY_free(key);
+	return r;
+}
+
+static int slot_for_passphrase(const struct prep_seal *s, const char *path, uint8_t *slot, struct prep_err *err)
+{
+	struct prep_passphrase *p;
+	int r;
+
+	if (prep_passphrase_read(path, PREP_PASSPHRASE_SEALS, &p, err) < 0)
+		return -1;
+	r = prep_seal_slot_passphrase(s, p->text, p->len, slot, err);
+	prep_passphrase_free(p);
+	return r;
+}
+
+int prep_seal_new_for(const char *const *recipient, unsigned n, const char *passphrase_file, uint8_t *slots,
+		      struct prep_seal **ret, struct prep_err *err)
+{
+	int r = prep_seal_new(ret, err);
+
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		r = slot_for_recipient(*ret, recipient[i], slots + i * PREP_CKM_SLOT_SIZE, err);
+	if (r == 0 && passphrase_file != NULL)
+		r = slot_for_passphrase(*ret, passphrase_file, slots + n * PREP_CKM_SLOT_SIZE, err);
+	if (r < 0) {
+		prep_seal_free(*ret);
+		*ret = NULL;
+	}
+	return r;
+}
+
 int prep_seal_slots_check(const uint8_t *slots, unsigned n, const char *name, struct prep_err *err)
 {
 	unsigned passphrases = 0;

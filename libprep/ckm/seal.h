@@ -29,6 +29,13 @@ int prep_seal_new(struct prep_seal **ret, struct prep_err *err);
 void prep_seal_free(struct prep_seal *s); /* wipes it; NULL is allowed */
 
 /*
+ * The same, with a key slot (PREP_CKM_SLOT_SIZE bytes of `slots` each) for each of n X25519 public keys (PEM
+ * files) and, unless NULL, one for the passphrase in a file (prep_passphrase_read).
+ */
+int prep_seal_new_for(const char *const *recipient, unsigned n, const char *passphrase_file, uint8_t *slots,
+		      struct prep_seal **ret, struct prep_err *err);
+
+/*
  * Seal len bytes to out (len + PREP_SEAL_TAG). A key seals one piece of each
  * kind and number, never two. The package's id, kind and number, and
  * aad_len bytes at aad, are authenticated with it.
