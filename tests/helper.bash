@@ -181,3 +181,18 @@ release() {
 	kill "$pid"
 	wait "$pid" || true
 }
+
+# cut_off IMAGE COMMAND...: run the command on a copy of IMAGE.was, killed at the first call at which its journal stands.
+cut_off() {
+	local image=$1 n
+	shift
+	skip_under_valgrind 'its threads survive being killed'
+	for n in $(seq 2 40); do
+		rm -f "$image.prep-journal"
+		cp --sparse=always "$image.was" "$image"
+		env FAULTS_HOW=kill FAULTS_AT="$n" LD_PRELOAD="$build/tests/faults.so" \
+			ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 "$@" 2>/dev/null || true
+		[ ! -e "$image.prep-journal" ] || return 0
+	done
+	return 1
+}

@@ -333,3 +333,26 @@ exfat_digest() {
 		[[ $output == *'0 files, '* || $output == *'1 files, '* ]] || { echo "$output"; false; }
 	done
 }
+
+@test "a journal of zeroing that waits is not applied to a volume that has got files since" {
+	skip_without mkfs.vfat mcopy sfdisk
+	export MTOOLS_SKIP_CHECK=1
+	truncate -s 100M x.raw.was
+	echo 'start=2048, type=0c' | sfdisk -q x.raw.was
+	mkfs.vfat -F 32 -s 1 --offset 2048 x.raw.was $(((100 * 2048 - 2048) / 2)) >/dev/null
+	noise 20000000 old >old.bin
+	noise 5000000 new >new.bin
+	mcopy -i x.raw.was@@1M old.bin ::old.bin
+	mdel -i x.raw.was@@1M ::old.bin
+	cut_off x.raw vhd-zerofree -q -i x.raw
+	mcopy -i x.raw@@1M new.bin ::new.bin
+	run -3 vhd-info x.raw
+	[ -e x.raw.prep-journal ]
+	mcopy -n -i x.raw@@1M ::new.bin got.bin
+	cmp new.bin got.bin
+	# and to its own it is
+	cut_off x.raw vhd-zerofree -q -i x.raw
+	run -0 vhd-info x.raw
+	[ ! -e x.raw.prep-journal ]
+	vhd-zerofree -n --json x.raw | jq -e '.zeroed == 0'
+}

@@ -544,3 +544,34 @@ unprivileged() {
 	[ ! -e "$open/base/base.vhd.prep-journal" ]
 	same_guest "$open/base/base.vhd" new.raw
 }
+
+@test "a commit that was cut off is not forgotten where the undo disk was moved" {
+	make_base
+	mkdir w
+	mv base.vhd w
+	vhd-undo create -q w/base.vhd w/undo.vhd
+	vhd-rmfile -q -i --preset pagefile w/undo.vhd
+	skip_under_valgrind 'its threads survive being killed'
+	open=$PWD/w
+	cp -a w before
+	for n in $(seq 2 40); do
+		chmod -R u+w w
+		rm -r w
+		cp -a before w
+		env FAULTS_HOW=kill FAULTS_AT="$n" LD_PRELOAD="$faults" ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 \
+			vhd-undo commit -q w/undo.vhd 2>/dev/null || true
+		! grep -q 'state commit' w/base.vhd.prep-undo || [ -e w/base.vhd.prep-journal ] || break
+	done
+	grep -q 'state commit' w/base.vhd.prep-undo
+	mv w moved
+	open=$PWD/moved
+	run -3 vhd-rmfile -n -i moved/base.vhd /bootmgr
+	[[ $output == *'cut off'* ]]
+	run -3 vhd-rmfile -i moved/base.vhd /bootmgr
+	[ -e moved/base.vhd.prep-undo ]
+	chmod -R u+w before moved
+	run -0 vhd-undo commit moved/undo.vhd
+	[ ! -e moved/base.vhd.prep-undo ]
+	vhd-info --check -q moved/base.vhd
+	open=$PWD/before
+}

@@ -448,3 +448,22 @@ refused() {
 	[ -z "$output$stderr" ]
 	vhd-zerofree -v -n x.vhd | grep -q 'volume 3: NTFS, .* free, .* slack'
 }
+
+@test "a journal that waits is not applied to a file that has grown within its last cluster" {
+	skip_without mkntfs ntfscp ntfscat
+	truncate -s 64M x.raw.was
+	mkntfs -q -F -f -c 4096 x.raw.was >/dev/null 2>&1
+	yes 'line of a log file' | head -c 7000 >long
+	head -c 5000 long >short
+	# what was longer leaves old data behind its end
+	ntfscp -f x.raw.was long log.txt
+	ntfscp -f x.raw.was short log.txt
+	cut_off x.raw vhd-zerofree -q -i x.raw
+	{
+		cat short
+		yes 'appended by the guest' | head -c 1500
+	} >grown
+	ntfscp -f x.raw grown log.txt
+	run -3 vhd-info x.raw
+	ntfscat x.raw log.txt | cmp - grown
+}

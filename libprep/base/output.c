@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "libprep/base/bytes.h"
@@ -18,6 +19,7 @@
 #define WRITEBACK_STEP (16 * PREP_MIB)
 #define SCATTERED_STEP (64 * PREP_MIB)
 #define COPY_BUFFER (1 * PREP_MIB)
+#define ACL "system.posix_acl_access"
 
 struct prep_output {
 	int fd;
@@ -35,6 +37,8 @@ struct prep_output {
 	bool owned;        /* a file is replaced, whose owner it gets */
 	uid_t uid;
 	gid_t gid;
+	void *acl;         /* and its access list, as the system keeps it; NULL: none */
+	ssize_t acl_len;
 	uint64_t size;
 	uint64_t started;  /* write-back has been started up to here */
 	pthread_mutex_t writing; /* the system lets one thread write to a file, and others spin: here they sleep */
@@ -156,11 +160,16 @@ static int open_temp(struct prep_output *out, struct prep_err *err)
 }
 
 /* What the finished file is to be: as the one that it replaces, or what the umask leaves a new one. */
-static void plan_mode(struct prep_output *out, const struct stat *replaced)
+static void plan_mode(struct prep_output *out, const struct stat *replaced, const char *path)
 {
 	mode_t mask;
 
 	if (replaced != NULL) {
+		out->acl_len = getxattr(path, ACL, NULL, 0);
+		free(out->acl);
+		out->acl = out->acl_len > 0 ? malloc((size_t)out->acl_len) : NULL;
+		if (out->acl != NULL)
+			out->acl_len = getxattr(path, ACL, out->acl, (size_t)out->acl_len);
 		out->mode = replaced->st_mode & 07777;
 		out->owned = true;
 		out->uid = replaced->st_uid;
@@ -174,11 +183,17 @@ static void plan_mode(struct prep_output *out, const struct stat *replaced)
 
 static int set_mode(struct prep_output *out, struct prep_err *err)
 {
-	/* Not allowed to everyone, and then not needed either. */
-	if (out->owned && fchown(out->fd, out->uid, out->gid) != 0)
-		errno = 0;
+	/* What a group that is another, or would be the one of a list that is lost, may: no more than all may. */
+	const mode_t others = (out->mode & ~(mode_t)070) | (out->mode & 07) << 3;
+	mode_t mode = out->mode;
+
+	/* The owner not allowed to everyone, and then not needed either. */
+	if (out->owned && fchown(out->fd, out->uid, out->gid) != 0 && fchown(out->fd, (uid_t)-1, out->gid) != 0)
+		mode = others;
+	if (out->acl_len > 0 && (out->acl == NULL || fsetxattr(out->fd, ACL, out->acl, (size_t)out->acl_len, 0) != 0))
+		mode = others;
 	/* A file system without permissions may refuse. */
-	if (fchmod(out->fd, out->mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
+	if (fchmod(out->fd, mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
 		return prep_fail_errno(err, "%s: cannot set its mode", out->path);
 	return 0;
 }
@@ -236,11 +251,11 @@ static int open_path(struct prep_output *out, const char *path, struct prep_err 
 	if (stat(out->path, &st) != 0) {
 		if (errno != ENOENT)
 			return prep_fail_errno(err, "%s: cannot create", path);
-		plan_mode(out, NULL);
+		plan_mode(out, NULL, NULL);
 	} else if (S_ISREG(st.st_mode)) {
 		if (!out->replace)
 			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
-		plan_mode(out, &st);
+		plan_mode(out, &st, out->path);
 	} else if (is_stream(&st)) {
 		out->fd = open(out->path, O_WRONLY | O_CLOEXEC);
 		if (out->fd < 0)
@@ -298,9 +313,9 @@ static int plan_part(struct prep_output *out, const char *path, struct prep_err 
 			return prep_fail(err, PREP_EREFUSED, "%s: not a regular file", path);
 		if (!out->replace)
 			return prep_fail(err, PREP_EREFUSED, "%s: the file exists (-f overwrites it)", path);
-		plan_mode(out, &st);
+		plan_mode(out, &st, out->path);
 	} else if (errno == ENOENT) {
-		plan_mode(out, NULL);
+		plan_mode(out, NULL, NULL);
 	} else {
 		return prep_fail_errno(err, "%s: cannot create", path);
 	}
@@ -389,6 +404,11 @@ const char *prep_output_name(const struct prep_output *out)
 void prep_output_set_mode(struct prep_output *out, mode_t mode)
 {
 	out->mode = mode;
+}
+
+void prep_output_set_like(struct prep_output *out, const struct stat *st, const char *path)
+{
+	plan_mode(out, st, path);
 }
 
 bool prep_output_seekable(const struct prep_output *out)
@@ -556,6 +576,7 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 static int name_temp(struct prep_output *out)
 {
 	int r = renameat2(AT_FDCWD, out->temp, AT_FDCWD, out->path, RENAME_NOREPLACE);
+	struct stat st;
 
 	out->named_anew = r == 0;
 	if (r == 0 || (errno == EEXIST && !out->replace))
@@ -569,6 +590,15 @@ static int name_temp(struct prep_output *out)
 	out->named_anew = r == 0;
 	if (r == 0)
 		unlink(out->temp);
+	if (r == 0 || errno == EEXIST)
+		return r;
+	/* And some (vboxsf, many of FUSE) have no links: what remains is to look, and to rename. */
+	if (lstat(out->path, &st) == 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	r = rename(out->temp, out->path);
+	out->named_anew = r == 0;
 	return r;
 }
 
@@ -604,7 +634,11 @@ int prep_output_commit(struct prep_output *out, struct prep_err *err)
 		out->temp = NULL;
 	}
 	out->committed = true;
-	return prep_file_sync_dir(out->path, err);
+	if (prep_file_sync_dir(out->path, err) == 0)
+		return 0;
+	/* Failed: then there is no file, where none was. */
+	prep_output_revoke(out);
+	return -1;
 }
 
 void prep_output_revoke(struct prep_output *out)
@@ -636,6 +670,7 @@ void prep_output_close(struct prep_output *out)
 	free(out->temp);
 	free(out->path);
 	free(out->buf);
+	free(out->acl);
 	pthread_mutex_destroy(&out->writing);
 	free(out);
 }

@@ -57,6 +57,9 @@ const char *prep_output_name(const struct prep_output *out);
  */
 void prep_output_set_mode(struct prep_output *out, mode_t mode);
 
+/* The same, and its owner and access list, as those of the file `path` with this st. */
+void prep_output_set_like(struct prep_output *out, const struct stat *st, const char *path);
+
 /* Whether writing at any offset works, and zeros may be left as holes. */
 bool prep_output_seekable(const struct prep_output *out);
 

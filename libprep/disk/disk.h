@@ -61,7 +61,7 @@ struct prep_disk_ops {
 	/* Optional: make all writes durable. */
 	int (*flush)(struct prep_disk *d, struct prep_err *err);
 
-	/* Free the disk. Does not write. */
+	/* Free the disk. Does not write, but what was appended to the file and not flushed goes. */
 	void (*close)(struct prep_disk *d);
 };
 

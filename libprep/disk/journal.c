@@ -53,7 +53,7 @@ static int apply(struct prep_journal_file *f, const char *name, struct prep_disk
 			return -1;
 		if (r.kind == PREP_JOURNAL_END)
 			break;
-		if (r.kind == PREP_JOURNAL_FILL ? apply_fill(d, &r, zeroed, err) < 0
+		if (r.kind != PREP_JOURNAL_DATA ? apply_fill(d, &r, zeroed, err) < 0
 					  : prep_disk_write(d, r.data, (size_t)r.len, r.off, err) < 0)
 			return -1;
 		if (prep_progress(progress, "writing", r.off + r.len, d->size, err) < 0)
@@ -90,7 +90,7 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 	if (r == 0)
 		goto out;
 	if (r > 0)
-		r = prep_journal_file_write(overlay, name, st.st_mode & 0777, err);
+		r = prep_journal_file_write(overlay, name, path, &st, err);
 	if (r < 0)
 		goto out;
 	r = prep_journal_file_open(name, d, &f, &first);

@@ -16,18 +16,19 @@
 
 /*
  * The file, all integers little-endian:
- *   header   "prepjrn3", u64 disk size, u64 witnesses
+ *   header   "prepjrn4", u64 disk size, u64 witnesses
  *   witness  u64 offset, u64 length each: bytes that no record touches
  *   digest   SHA-256 of the witnesses' bytes
  *   records  u64 offset, u64 length, u32 kind, u32 fill byte; data are followed by
- *            u32 CRC-32 of each of their sectors before the change, and their new bytes;
+ *            u32 CRC-32 of each of their sectors before the change, and their new bytes,
+ *            exact fills, which are no longer than data, by the former alone;
  *            the last is of kind "end"
  *   digest   SHA-256 of everything before
  *
  * The witnesses, and the sectors that must be as they were or as they are to
  * be, tell the image from any other, and from another version of itself.
  */
-#define MAGIC "prepjrn3"
+#define MAGIC "prepjrn4"
 #define HEADER_SIZE 24
 #define RECORD_SIZE 24
 #define DIGEST_SIZE 32
@@ -137,10 +138,13 @@ static int untouched(struct prep_disk *overlay, uint64_t off, uint64_t len, stru
 	return r == 0 || c.off >= off + len;
 }
 
-/* Bytes of witnesses: much more than the bitmaps and samples have, and read in a moment whoever wrote the journal. */
+/*
+ * Bytes of witnesses: much more than the bitmaps and samples have, and the FAT of clusters of 512 bytes, which has 1 GiB
+ * at most; and read in a moment whoever wrote the journal.
+ */
 static uint64_t witness_bytes_max(uint64_t disk_size)
 {
-	return disk_size / 1024 + 64 * PREP_MIB;
+	return disk_size / 1024 + prep_min(disk_size / 64, PREP_GIB) + 64 * PREP_MIB;
 }
 
 /* What the overlay guards, and pages all over the disk. The caller frees *ret. */
@@ -166,9 +170,10 @@ static int choose_witnesses(struct prep_disk *overlay, struct witness **ret, siz
 			w[(*n)++] = sample;
 	}
 	for (size_t i = 0; r >= 0 && i < guards && *n < WITNESSES_MAX; i++) {
+		/* One that is too large does not take the place of others. */
+		if (g[i].len > witness_bytes_max(overlay->size) - bytes)
+			continue;
 		bytes += g[i].len;
-		if (bytes > witness_bytes_max(overlay->size))
-			break;
 		r = untouched(overlay, g[i].off, g[i].len, err);
 		if (r > 0)
 			w[(*n)++] = (struct witness){ g[i].off, g[i].len };
@@ -210,7 +215,13 @@ static int next_record(struct changes *c, struct prep_disk *d, struct prep_journ
 	if (c->more <= 0)
 		return c->more;
 	r->off = next->off;
-	r->kind = next->fill ? PREP_JOURNAL_FILL : PREP_JOURNAL_DATA;
+	r->kind = next->exact ? PREP_JOURNAL_FILL_EXACT : next->fill ? PREP_JOURNAL_FILL : PREP_JOURNAL_DATA;
+	if (next->exact) {
+		r->byte = next->byte;
+		r->len = prep_min(next->len, DATA_MAX);
+		next_change(c, r->off + r->len, err);
+		return c->more < 0 ? -1 : read_now(d, r, now, r->was, err);
+	}
 	do {
 		if (next->fill)
 			r->byte = next->byte;
@@ -236,14 +247,17 @@ static int put_record(struct stream *s, const struct prep_journal_record *r, str
 	put_le32(head + 20, r->byte);
 	if (put(s, head, sizeof head, err) < 0)
 		return -1;
-	if (r->kind != PREP_JOURNAL_DATA)
+	if (r->kind != PREP_JOURNAL_DATA && r->kind != PREP_JOURNAL_FILL_EXACT)
 		return 0;
 	for (uint32_t i = 0; i < sectors; i++)
 		put_le32(sums + 4 * i, r->was[i]);
-	return put(s, sums, 4 * sectors, err) < 0 ? -1 : put(s, r->data, (size_t)r->len, err);
+	if (put(s, sums, 4 * sectors, err) < 0)
+		return -1;
+	return r->kind == PREP_JOURNAL_DATA ? put(s, r->data, (size_t)r->len, err) : 0;
 }
 
-int prep_journal_file_write(struct prep_disk *overlay, const char *path, mode_t mode, struct prep_err *err)
+int prep_journal_file_write(struct prep_disk *overlay, const char *path, const char *image, const struct stat *st,
+			    struct prep_err *err)
 {
 	struct stream s = { .name = path };
 	struct changes changes = { .overlay = overlay };
@@ -266,7 +280,7 @@ int prep_journal_file_write(struct prep_disk *overlay, const char *path, mode_t 
 		r = prep_output_open(path, false, &s.out, err);
 	/* It holds parts of the image: whoever may not read that may not read this. */
 	if (r == 0)
-		prep_output_set_mode(s.out, mode);
+		prep_output_set_like(s.out, st, image);
 	/* Twice: what is journalled is written to the image as well, perhaps to new blocks. */
 	if (r == 0)
 		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) +
@@ -319,17 +333,20 @@ int prep_journal_file_next(struct prep_journal_file *f, struct prep_journal_reco
 	r->len = get_le64(head + 8);
 	r->kind = get_le32(head + 16);
 	r->byte = (uint8_t)get_le32(head + 20);
-	if (r->off > f->disk_size || r->len > f->disk_size - r->off || r->kind > PREP_JOURNAL_END ||
-	    (r->kind == PREP_JOURNAL_DATA && r->len > DATA_MAX))
+	if (r->off > f->disk_size || r->len > f->disk_size - r->off || r->kind > PREP_JOURNAL_FILL_EXACT ||
+	    ((r->kind == PREP_JOURNAL_DATA || r->kind == PREP_JOURNAL_FILL_EXACT) && r->len > DATA_MAX))
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
-	if (r->kind != PREP_JOURNAL_DATA)
+	if (r->kind != PREP_JOURNAL_DATA && r->kind != PREP_JOURNAL_FILL_EXACT)
 		return 0;
 	sectors = (uint32_t)((r->len + SECTOR - 1) / SECTOR);
 	if (get(s, sums, 4 * sectors, err) < 0)
 		return -1;
 	for (uint32_t i = 0; i < sectors; i++)
 		r->was[i] = get_le32(sums + 4 * i);
-	return get(s, r->data, (size_t)r->len, err);
+	if (r->kind == PREP_JOURNAL_DATA)
+		return get(s, r->data, (size_t)r->len, err);
+	memset(r->data, r->byte, (size_t)r->len);
+	return 0;
 }
 
 /* Whether each sector is as it was, or as it is to be: a crash may have torn the data. 1, 0, or -1. */
@@ -379,7 +396,7 @@ static int read_through(struct prep_journal_file *f, struct prep_disk *d, struct
 	do {
 		if (prep_journal_file_next(f, &record, err) < 0)
 			return -1;
-		if (fits > 0 && record.kind == PREP_JOURNAL_DATA)
+		if (fits > 0 && (record.kind == PREP_JOURNAL_DATA || record.kind == PREP_JOURNAL_FILL_EXACT))
 			fits = data_fits(d, &record, err);
 		if (fits < 0)
 			return -1;

@@ -7,7 +7,7 @@
 #ifndef PREP_DISK_JOURNAL_FILE_H
 #define PREP_DISK_JOURNAL_FILE_H
 
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "libprep/disk/disk.h"
 
@@ -15,22 +15,23 @@
 #define PREP_JOURNAL_DATA_MAX (64u * 1024) /* pages in a row are one record */
 #define PREP_JOURNAL_SECTORS (PREP_JOURNAL_DATA_MAX / PREP_JOURNAL_SECTOR)
 
-enum prep_journal_kind { PREP_JOURNAL_DATA = 0, PREP_JOURNAL_FILL = 1, PREP_JOURNAL_END = 2 };
+enum prep_journal_kind { PREP_JOURNAL_DATA = 0, PREP_JOURNAL_FILL = 1, PREP_JOURNAL_END = 2, PREP_JOURNAL_FILL_EXACT = 3 };
 
 struct prep_journal_record {
 	uint64_t off, len;                    /* of the disk; a fill may be of any length */
 	uint32_t kind;
 	uint8_t byte;                         /* of a fill */
-	uint32_t was[PREP_JOURNAL_SECTORS];   /* of data: CRC-32 of the sectors before the change, */
+	uint32_t was[PREP_JOURNAL_SECTORS];   /* of data and exact fills: CRC-32 of the sectors before the change, */
 	uint8_t data[PREP_JOURNAL_DATA_MAX];  /* and the new bytes */
 };
 
 /*
- * Write all changes of `overlay` to a new file `path` with the permissions `mode`;
+ * Write all changes of `overlay` to a new file `path` with owner and permissions of `image`, whose `st` is given;
  * it appears complete and synced. Fails as prep_output_open and prep_output_commit do, and
  * when there is no room for it and for the changes themselves.
  */
-int prep_journal_file_write(struct prep_disk *overlay, const char *path, mode_t mode, struct prep_err *err);
+int prep_journal_file_write(struct prep_disk *overlay, const char *path, const char *image, const struct stat *st,
+			    struct prep_err *err);
 
 struct prep_journal_file;
 

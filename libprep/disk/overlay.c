@@ -25,6 +25,7 @@ struct range {
 	uint64_t off, end;
 	struct prep_disk *source; /* NULL: one byte */
 	uint8_t byte;
+	bool exact;
 	uint64_t from;
 };
 
@@ -293,7 +294,7 @@ static bool range_continues(const struct range *a, const struct range *b)
 {
 	if (a->end != b->off || a->source != b->source)
 		return false;
-	return a->source != NULL ? a->from + (a->end - a->off) == b->from : a->byte == b->byte;
+	return a->source != NULL ? a->from + (a->end - a->off) == b->from : a->byte == b->byte && a->exact == b->exact;
 }
 
 /* Stage a range in place of what was staged there. */
@@ -332,14 +333,26 @@ static int check_inside(const struct overlay *o, uint64_t off, uint64_t len, str
 	return 0;
 }
 
-int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
-		      struct prep_err *err)
+static int add_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte, bool exact,
+		    struct prep_err *err)
 {
 	struct overlay *o = overlay_of(overlay);
 
 	if (check_inside(o, off, len, err) < 0)
 		return -1;
-	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, NULL, byte, 0 }, err);
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, NULL, byte, exact, 0 }, err);
+}
+
+int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
+		      struct prep_err *err)
+{
+	return add_fill(overlay, off, len, byte, false, err);
+}
+
+int prep_overlay_fill_exact(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
+			    struct prep_err *err)
+{
+	return add_fill(overlay, off, len, byte, true, err);
 }
 
 int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, uint64_t len,
@@ -349,7 +362,7 @@ int prep_overlay_copy(struct prep_disk *overlay, uint64_t off, uint64_t from, ui
 
 	if (check_inside(o, off, len, err) < 0 || check_inside(o, from, len, err) < 0)
 		return -1;
-	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, o->base, 0, from }, err);
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, o->base, 0, false, from }, err);
 }
 
 int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, struct prep_disk *from,
@@ -359,7 +372,7 @@ int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, st
 
 	if (check_inside(o, off, len, err) < 0)
 		return -1;
-	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, from, 0, off }, err);
+	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, from, 0, false, off }, err);
 }
 
 /* Write to the base what has been read; what is zero takes no room there. */
@@ -509,7 +522,7 @@ int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_ove
 		if (slot_of(o, page) != 0) {
 			ret->off = off;
 			ret->len = prep_min((page + 1) * PAGE, o->disk.size) - off;
-			ret->fill = ret->copy = false;
+			ret->fill = ret->copy = ret->exact = false;
 			return slot_read(o, slot_of(o, page), ret->page, (size_t)ret->len, (size_t)(off % PAGE),
 					 err) < 0 ? -1 : 1;
 		}
@@ -522,6 +535,7 @@ int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_ove
 			ret->copy = o->range[i].source == o->base;
 			ret->fill = o->range[i].source == NULL;
 			ret->byte = o->range[i].byte;
+			ret->exact = o->range[i].exact;
 			ret->from = o->range[i].from + (off - o->range[i].off);
 			if (ret->copy || ret->fill)
 				return 1;

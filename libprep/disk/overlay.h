@@ -17,6 +17,7 @@
 struct prep_overlay_change {
 	uint64_t off, len;
 	bool fill, copy;                      /* neither: a page */
+	bool exact;                           /* of a fill: by prep_overlay_fill_exact */
 	uint8_t byte;                         /* of a fill */
 	uint64_t from;                        /* of a copy: where the base holds the bytes */
 	uint8_t page[PREP_OVERLAY_PAGE];      /* else the new content: len bytes */
@@ -32,6 +33,13 @@ int prep_overlay_open(struct prep_disk *base, const char *tmpdir, struct prep_di
 /* Stage [off, off+len) to hold `byte` all over. Ascending calls are the cheap ones. */
 int prep_overlay_fill(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
 		      struct prep_err *err);
+
+/*
+ * The same for bytes that may get data without any guard changing (the slack of a file): the journal
+ * knows each of their sectors as it was.
+ */
+int prep_overlay_fill_exact(struct prep_disk *overlay, uint64_t off, uint64_t len, uint8_t byte,
+			    struct prep_err *err);
 
 /*
  * Stage [off, off+len) to hold what the base (not the overlay) holds at `from`:

@@ -19,7 +19,7 @@
  *   id 00112233-4455-6677-8899-aabbccddeeff
  *   mode 644                       octal
  *   base SIZE SECONDS.NANOSECONDS
- *   state open                     or "commit"
+ *   state open                     or "commit", then "done"
  *   undo /path
  */
 
@@ -54,7 +54,8 @@ static bool parse(char *text, struct prep_undo_mark *ret)
 	    len <= (size_t)path + 1 || text[len - 1] != '\n' || !take_id(id, ret->id))
 		return false;
 	text[len - 1] = '\0';
-	ret->committing = strcmp(state, "commit") == 0;
+	ret->done = strcmp(state, "done") == 0;
+	ret->committing = ret->done || strcmp(state, "commit") == 0;
 	ret->mode &= 07777;
 	ret->path = strdup(text + path);
 	return ret->path != NULL;
@@ -103,7 +104,7 @@ int prep_undo_mark_write(const char *base, const struct prep_undo_mark *mark, st
 		goto out;
 	}
 	if (asprintf(&text, FORMAT, prep_parent_id_text(mark->id, id), mark->mode, mark->size, mark->sec, mark->nsec,
-		     mark->committing ? "commit" : "open", mark->path) < 0) {
+		     mark->done ? "done" : mark->committing ? "commit" : "open", mark->path) < 0) {
 		text = NULL;
 		prep_fail_nomem(err);
 		goto out;
@@ -159,9 +160,14 @@ int prep_undo_mark_check(const char *base, struct prep_err *err)
 	if (r <= 0)
 		return r;
 	gone = access(mark.path, F_OK) != 0 && errno == ENOENT;
-	if (mark.committing && gone)
+	if (mark.done && gone)
 		/* The last step of a commit was cut off. */
 		r = prep_undo_mark_remove(base, err);
+	else if (mark.committing && gone)
+		/* Or it was moved, or is on what is not mounted: then the base may hold nothing of it yet. */
+		r = prep_fail(err, PREP_EREFUSED,
+			      "%s: a commit of its undo disk %s was cut off, and that is not there: run 'vhd-undo commit' again on where it is now",
+			      base, mark.path);
 	else if (mark.committing)
 		r = prep_fail(err, PREP_EREFUSED,
 			      "%s: a commit of its undo disk %s was cut off: run 'vhd-undo commit' again", base, mark.path);

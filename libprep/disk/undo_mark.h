@@ -24,6 +24,7 @@ struct prep_undo_mark {
 	int64_t sec;         /* when the base was last modified: since 1970, and */
 	uint32_t nsec;       /* nanoseconds */
 	bool committing;     /* a commit has begun: the base holds none, part or all of it */
+	bool done;           /* and all of it is there: the undo disk goes now, and then the mark */
 };
 
 /* The base's mark: 1, 0 when it has none. PREP_EDAMAGED when the mark cannot be understood. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "libprep/disk/vhd_blocks.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,9 @@
 
 /* Bytes of bitmaps that may wait for a flush. */
 #define FRESH_MAX (16 * PREP_MIB)
+
+/* Shorter runs of sectors than this are not told one by one. */
+#define WORTH_A_CALL (64 * PREP_KIB)
 
 /* How many blocks without data are looked at for one extent. */
 #define RUN_MAX 64u
@@ -112,27 +116,77 @@ static int bitmap_state(struct prep_vhd *v, uint32_t block, struct prep_err *err
 	return v->bitmaps[block];
 }
 
+/*
+ * The bytes of a block's bitmap that hold the bits of [at, end) of the block, at most `room`: *from is the first sector
+ * they tell of. Small pieces of a block are asked for one by one, and its bitmap has up to 64 KiB.
+ */
+static int read_bits(struct prep_vhd *v, uint32_t block, uint64_t at, uint64_t end, uint8_t *bits, size_t room,
+		     uint32_t *from, struct prep_err *err)
+{
+	const uint64_t first = at / PREP_VHD_SECTOR / 8, last = (end + PREP_VHD_SECTOR * 8 - 1) / PREP_VHD_SECTOR / 8;
+	const size_t n = (size_t)prep_min(last - first, room);
+
+	*from = (uint32_t)first * 8;
+	if (v->fresh != NULL && v->fresh[block] != NULL) {
+		memcpy(bits, v->fresh[block] + first, n);
+		return 0;
+	}
+	return prep_file_pread(v->fd, bits, n, block_bitmap_offset(v, block) + first, v->disk.name, err);
+}
+
+/* The sectors that are looked at together: 2 MiB. */
+#define BITS 512u
+#define BITS_SPAN ((uint64_t)BITS * 8 * PREP_VHD_SECTOR)
+
+/* Of [at, end), at most 2 MiB: how far its sectors are all the disk's own, or all not, into *n. */
+static int partial_run(struct prep_vhd *v, uint32_t block, uint64_t at, uint64_t end, uint64_t *n, bool *own,
+		       struct prep_err *err)
+{
+	uint8_t bits[BITS];
+	uint32_t from;
+	uint64_t base;
+
+	end = prep_min(end, prep_round_down(at, 8 * PREP_VHD_SECTOR) + BITS_SPAN);
+	if (read_bits(v, block, at, end, bits, sizeof bits, &from, err) < 0)
+		return -1;
+	base = (uint64_t)from * PREP_VHD_SECTOR;
+	*n = bitmap_run(bits, at - base, end - base, own) + base - at;
+	return 0;
+}
+
 /* Read [at, at+len) of an allocated block of which not all sectors are the disk's own. */
 static int read_partial(struct prep_vhd *v, uint32_t block, unsigned char *buf, size_t len, uint64_t at,
 			struct prep_err *err)
 {
 	const uint64_t end = at + len;
-	uint8_t *bitmap;
-	int r = read_bitmap(v, block, &bitmap, err);
 
-	if (r < 0)
-		return -1;
-	while (at < end && r == 0) {
-		bool own;
-		const size_t n = (size_t)(bitmap_run(bitmap, at, end, &own) - at);
+	while (at < end) {
+		const uint64_t stop = prep_min(end, prep_round_down(at, 8 * PREP_VHD_SECTOR) + BITS_SPAN);
+		uint8_t bits[BITS];
+		uint32_t from;
+		uint64_t base;
 
-		r = own ? prep_file_pread(v->fd, buf, n, block_data_offset(v, block) + at, v->disk.name, err)
-			: prep_disk_read_below(&v->disk, buf, n, (uint64_t)block * v->block_size + at, err);
-		buf += n;
-		at += n;
+		if (read_bits(v, block, at, stop, bits, sizeof bits, &from, err) < 0)
+			return -1;
+		base = (uint64_t)from * PREP_VHD_SECTOR;
+		/* All at once: its sectors may alternate. */
+		if (!v->disk.differencing &&
+		    prep_file_pread(v->fd, buf, (size_t)(stop - at), block_data_offset(v, block) + at, v->disk.name, err) < 0)
+			return -1;
+		while (at < stop) {
+			bool own;
+			const size_t n = (size_t)(bitmap_run(bits, at - base, stop - base, &own) + base - at);
+
+			if (!v->disk.differencing && !own)
+				memset(buf, 0, n);
+			else if (v->disk.differencing && (own ? prep_file_pread(v->fd, buf, n, block_data_offset(v, block) + at, v->disk.name, err)
+				 : prep_disk_read_below(&v->disk, buf, n, (uint64_t)block * v->block_size + at, err)) < 0)
+				return -1;
+			buf += n;
+			at += n;
+		}
 	}
-	free(bitmap);
-	return r;
+	return 0;
 }
 
 static int dynamic_read(struct prep_disk *d, void *buf, size_t len, uint64_t off,
@@ -173,17 +227,12 @@ static int own_run(struct prep_vhd *v, uint32_t block, uint64_t at, uint64_t *n,
 		   struct prep_err *err)
 {
 	const int state = bitmap_state(v, block, err);
-	uint8_t *bitmap;
 
 	*own = true;
 	*n = block_bytes(v, block) - at;
 	if (state != BITMAP_PARTIAL)
 		return state < 0 ? -1 : 0;
-	if (read_bitmap(v, block, &bitmap, err) < 0)
-		return -1;
-	*n = bitmap_run(bitmap, at, block_bytes(v, block), own) - at;
-	free(bitmap);
-	return 0;
+	return partial_run(v, block, at, block_bytes(v, block), n, own, err);
 }
 
 static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent *ret,
@@ -208,6 +257,11 @@ static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	}
 	if (own_run(v, block, at, &n, &own, err) < 0)
 		return -1;
+	/* Sectors that alternate are not worth an extent each: they are known by being read. */
+	if (v->bitmaps[block] == BITMAP_PARTIAL && n < WORTH_A_CALL && at + n < block_bytes(v, block)) {
+		*ret = (struct prep_extent){ off, prep_min(block_bytes(v, block) - at, WORTH_A_CALL), PREP_EXTENT_DATA };
+		return 0;
+	}
 	if (!own)
 		return prep_disk_extent_below(d, off, n, PREP_EXTENT_ZERO, ret, err);
 	base = block_data_offset(v, block);
@@ -300,6 +354,11 @@ static int allocate_block(struct prep_vhd *v, uint32_t block, struct prep_err *e
 
 	if (sector >= PREP_VHD_BAT_UNUSED)
 		return prep_fail(err, PREP_EFAIL, "%s: the file cannot grow beyond 2 TiB", v->disk.name);
+	if (v->grown_from == 0) {
+		const off_t size = lseek(v->fd, 0, SEEK_END);
+
+		v->grown_from = size > 0 ? (uint64_t)size : 0;
+	}
 	prep_vhd_footer_encode(&v->info.footer, footer);
 	if (prep_file_pwrite(v->fd, footer, sizeof footer, file_end - sizeof footer, v->disk.name, err) < 0)
 		return -1;
@@ -385,6 +444,8 @@ static int dynamic_flush(struct prep_disk *d, struct prep_err *err)
 
 	if (r < 0 || v->n_changed == 0)
 		return r;
+	/* The old footer, where the file ended, may go under a bitmap now. */
+	v->grown_from = 0;
 	for (size_t i = 0; r == 0 && i < v->n_changed; i++)
 		r = prep_file_pwrite(v->fd, v->fresh[v->changed[i]], v->bitmap_size, block_bitmap_offset(v, v->changed[i]),
 				     d->name, err);
@@ -472,6 +533,9 @@ static void dynamic_close(struct prep_disk *d)
 {
 	struct prep_vhd *v = vhd_of(d);
 
+	/* A failure: what nothing shows is room that the next try would look for in vain. */
+	if (v->grown_from != 0 && ftruncate(v->fd, (off_t)v->grown_from) != 0)
+		errno = 0;
 	forget_changed(v);
 	free(v->fresh);
 	free(v->changed);

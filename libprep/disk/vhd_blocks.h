@@ -23,6 +23,8 @@ struct prep_vhd {
 	uint64_t data_end;        /* where the last block, or the metadata if later, ends */
 	uint64_t file_end;        /* where the file ends that is durable, its footer last */
 
+	uint64_t grown_from;      /* the file's size before blocks were appended that no flush has begun to show; 0: none */
+
 	/* What the next flush writes: the bitmaps and table entries of blocks that were written to. */
 	uint8_t **fresh;          /* of each block: its bitmap, newer than the file's, or NULL; NULL: of none */
 	uint32_t *changed;        /* the blocks that have one */

@@ -209,6 +209,11 @@ static int read_end(struct prep_vhd_stream *s, struct prep_err *err)
 	}
 	if (n < 0)
 		return -1;
+	/* Virtual Server wrote footers one byte short. */
+	if (s->off % PREP_VHD_SECTOR == PREP_VHD_SECTOR - 1) {
+		memmove(last, last + 1, PREP_VHD_FOOTER_SIZE - 1);
+		last[PREP_VHD_FOOTER_SIZE - 1] = 0;
+	}
 	if (!prep_vhd_footer_decode(last, &footer) || !footer.checksum_ok ||
 	    footer.current_size != s->footer.current_size || memcmp(footer.id, s->footer.id, 16) != 0)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the stream ends at offset %llu without its footer: cut off",

@@ -372,6 +372,10 @@ static int commit(struct pair *p, const struct prep_undo *how, const struct prep
 			prep_undo_mark_remove(base, &later);
 		return -1;
 	}
+	/* Only now may the mark go when the undo disk is gone: before, that may have been moved. */
+	begun.done = true;
+	if (prep_undo_mark_write(base, &begun, err) < 0)
+		return -1;
 	return remove_undo(undo, err) < 0 ? -1 : prep_undo_mark_remove(base, err);
 }
 

@@ -135,6 +135,18 @@ static int compare_ranges(const void *a, const void *b)
 	return (x->off > y->off) - (x->off < y->off);
 }
 
+/* What says which clusters are free, where no stream shows it: FAT's table, exFAT's bitmap. */
+static int guard_marks(struct zerofree *z, struct prep_fs *fs, struct prep_err *err)
+{
+	const struct prep_fs_run *run;
+	const size_t n = prep_fs_marks(fs, &run);
+
+	for (size_t i = 0; i < n; i++)
+		if (prep_overlay_guard(z->overlay, z->volume->part->off + run[i].off, run[i].len, err) < 0)
+			return -1;
+	return 0;
+}
+
 static int stage_streams(struct zerofree *z, struct prep_fs *fs, struct prep_err *err)
 {
 	if (prep_fs_walk(fs, PREP_FS_WALK_DATA, visit_stream, z, err) < 0)
@@ -145,7 +157,8 @@ static int stage_streams(struct zerofree *z, struct prep_fs *fs, struct prep_err
 	for (size_t i = 0; i < z->slacks; i++) {
 		const uint64_t len = z->slack[i].end - z->slack[i].off;
 
-		if (count(z, z->slack[i].off, len, err) < 0 || fill(z, z->slack[i].off, len, 0, err) < 0)
+		if (count(z, z->slack[i].off, len, err) < 0 ||
+		    prep_overlay_fill_exact(z->overlay, z->volume->part->off + z->slack[i].off, len, 0, err) < 0)
 			return -1;
 		z->report->slack += len;
 	}
@@ -161,7 +174,9 @@ static int zerofree_volume(struct zerofree *z, struct prep_err *err)
 	if (prep_gate_open(z->volume, PREP_GATE_CLUSTERS, &fs, &audit, z->progress, err) < 0)
 		return -1;
 	z->report->used_unclaimed = audit.used_unclaimed;
-	r = stage_free(z, &audit, prep_fs_info(fs), err);
+	r = guard_marks(z, fs, err);
+	if (r == 0)
+		r = stage_free(z, &audit, prep_fs_info(fs), err);
 	if (r == 0)
 		r = stage_streams(z, fs, err);
 	z->report->done = r == 0;

@@ -142,10 +142,21 @@ static int fat_close(struct prep_fs *fs, struct prep_err *err)
 	return r;
 }
 
+static size_t fat_marks(struct prep_fs *fs, const struct prep_fs_run **ret)
+{
+	struct prep_fat *f = (struct prep_fat *)fs;
+
+	f->table = (struct prep_fs_run){ 0, f->fat_off + f->active * f->fat_len,
+					 prep_min(f->fat_len, ((uint64_t)f->clusters + 2) * f->bits / 8 + 1) };
+	*ret = f->exfat ? f->bitmap : &f->table;
+	return f->exfat ? f->bitmap_runs : 1;
+}
+
 static const struct prep_fs_ops fat_ops = {
 	.close = fat_close,
 	.audit = prep_fat_audit,
 	.walk = prep_fat_walk,
+	.marks = fat_marks,
 	.find = prep_fat_find,
 	.remove = prep_fat_remove,
 };

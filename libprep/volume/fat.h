@@ -99,6 +99,7 @@ struct prep_fat {
 	/* exFAT: files of its own */
 	struct prep_fs_run *bitmap;
 	size_t bitmap_runs;
+	struct prep_fs_run table; /* the FAT in force, of FAT12 to FAT32 */
 	uint32_t upcase_cluster, upcase_checksum;
 	uint64_t upcase_len;
 

@@ -209,6 +209,11 @@ int prep_fs_walk(struct prep_fs *fs, unsigned flags,
 	return fs->ops->walk(fs, flags, fn, arg, err);
 }
 
+size_t prep_fs_marks(struct prep_fs *fs, const struct prep_fs_run **ret)
+{
+	return fs->ops->marks != NULL ? fs->ops->marks(fs, ret) : 0;
+}
+
 int prep_fs_find(struct prep_fs *fs, const char *pattern, bool recursive,
 		 struct prep_fs_list *list, struct prep_err *err)
 {

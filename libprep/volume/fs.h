@@ -187,6 +187,12 @@ struct prep_fs_list {
 };
 
 /*
+ * Where the file system says which clusters are free, unless a system stream holds that ($Bitmap): the FAT in force,
+ * exFAT's bitmap. The number of runs, which are fs's.
+ */
+size_t prep_fs_marks(struct prep_fs *fs, const struct prep_fs_run **ret);
+
+/*
  * Append to `list` what `pattern` names: an absolute path with '/' or '\',
  * each component compared as the file system does (NTFS: by $UpCase, ignoring
  * case, long names and 8.3 names alike), '*' and '?' as wildcards within a component. A

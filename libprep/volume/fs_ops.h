@@ -15,6 +15,8 @@ struct prep_fs_ops {
 	int (*walk)(struct prep_fs *fs, unsigned flags,
 		    int (*fn)(void *arg, const struct prep_fs_stream *s, struct prep_err *err),
 		    void *arg, struct prep_err *err);
+	/* NULL where a system stream holds them. */
+	size_t (*marks)(struct prep_fs *fs, const struct prep_fs_run **ret);
 	int (*find)(struct prep_fs *fs, const char *pattern, bool recursive,
 		    struct prep_fs_list *list, struct prep_err *err);
 	int (*remove)(struct prep_fs *fs, const struct prep_fs_entry *entry, struct prep_err *err);

@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	p = malloc(len + RECORD + 32);
 	if (p == NULL)
 		abort();
-	memcpy(p, "prepjrn3", 8);
+	memcpy(p, "prepjrn4", 8);
 	put_le64(p + 8, DISK_SIZE);
 	put_le64(p + 16, data[1]);
 	memcpy(p + HEADER, data + 2, size - 2);

@@ -241,7 +241,7 @@ static void a_journal_that_wants_too_much_read_is_damaged(void)
 	int fd;
 
 	make_image();
-	memcpy(p, "prepjrn3", 8);
+	memcpy(p, "prepjrn4", 8);
 	put_le64(p + 8, SIZE);
 	put_le64(p + 16, 4096);
 	for (size_t at = witnesses; at < digest; at += 16)
