@@ -486,3 +486,14 @@ small_volume() {
 	vhd-rmfile -q base.raw /pagefile.sys 2>err >x.raw
 	[ ! -s err ]
 }
+
+@test "a session suspended on another volume keeps files there from being removed" {
+	new_image x.vhd --size 64M --hibernated
+	before=$(sha256sum <x.vhd)
+	run -3 vhd-rmfile -i -r x.vhd /EFI
+	[[ $output == *hibernated* ]]
+	[ "$(sha256sum <x.vhd)" = "$before" ]
+	# who names the volume, or discards the session, knows what is done
+	vhd-rmfile -n -r --volume 1 x.vhd /EFI
+	run -0 vhd-rmfile -i -r --preset hiberfil x.vhd /EFI
+}

@@ -467,3 +467,24 @@ refused() {
 	run -3 vhd-info x.raw
 	ntfscat x.raw log.txt | cmp - grown
 }
+
+@test "a volume in the first sector that a partition table has come after is nobody's word on what is free" {
+	skip_without mkfs.vfat sfdisk
+	for label in dos gpt; do
+		rm -f x.raw
+		truncate -s 100M x.raw
+		mkfs.vfat -F 32 x.raw >/dev/null
+		sfdisk -q --wipe never x.raw <<-END
+			label: $label
+			start=2048
+		END
+		sha256sum x.raw >sum
+		run -3 vhd-zerofree -i x.raw
+		[[ $output == *'both a partition table and the beginning of a volume'* ]]
+		sha256sum --check --quiet sum
+		run -0 vhd-info --quick x.raw
+	done
+	# mkfs.vfat's table of the whole disk is none of these
+	mkfs.vfat -F 32 --mbr=y x.raw >/dev/null
+	run -0 vhd-zerofree -n x.raw
+}

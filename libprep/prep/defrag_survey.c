@@ -20,7 +20,7 @@
  */
 static int find_fixed(struct prep_defrag_survey *s, struct prep_fs *fs, struct prep_err *err)
 {
-	static const char *const paths[] = { "/bootmgr", "/BOOTNXT", "/ntldr", "/NTDETECT.COM", "/hiberfil.sys" };
+	static const char *const paths[] = { "/bootmgr", "/BOOTNXT", "/ntldr", "/NTDETECT.COM", "/hiberfil.sys", "/ldlinux.sys" };
 	struct prep_fs_list list = { .n = 0 };
 	int r = 0;
 

@@ -76,6 +76,7 @@ const struct prep_preset prep_presets[] = {
 	{
 		.name = "temp",
 		.reason = "temporary files, caches of web pages, recycle bins, crash dumps, Prefetch traces",
+		.loses = "what is in the recycle bins, crash dumps and error reports are lost",
 		.patterns = temp,
 	},
 	{

@@ -186,7 +186,28 @@ static int remove_list(const struct prep_volume *v, struct prep_disk *overlay,
 	return r;
 }
 
-static int rmfile_volume(const struct prep_volume *v, struct prep_disk *overlay,
+/* A session suspended on another volume of the disk knows this one too, and takes it for what it was. */
+static int check_others(const struct prep_volumes *volumes, const struct prep_volume *v, const struct prep_rmfile *how,
+			struct prep_err *err)
+{
+	const unsigned suspended = PREP_FS_FAST_STARTUP | (discards_hibernation(how) ? 0 : PREP_FS_HIBERNATED);
+	struct prep_err ignored = PREP_ERR_INIT;
+	struct prep_fs *fs;
+	int r = 0;
+
+	for (unsigned i = 0; i < volumes->n && r == 0 && how->volume == 0; i++) {
+		const struct prep_volume *other = &volumes->volume[i];
+
+		if (other == v || !prep_fs_known(other->kind) || prep_fs_open(other->slice, 0, &fs, &ignored) < 0)
+			continue;
+		if (prep_fs_info(fs)->obstacles & suspended)
+			r = prep_gate_obstacles(fs, ~suspended, other->slice->name, err);
+		prep_fs_close(fs, &ignored);
+	}
+	return r;
+}
+
+static int rmfile_volume(const struct prep_volumes *volumes, const struct prep_volume *v, struct prep_disk *overlay,
 			 const struct prep_rmfile *how, struct prep_rmfile_report *report,
 			 const struct prep_progress *progress, struct prep_err *err)
 {
@@ -200,6 +221,8 @@ static int rmfile_volume(const struct prep_volume *v, struct prep_disk *overlay,
 	r = find_on_volume(fs, how, v->part->number, report, &list, err);
 	if (r == 0 && overlay != NULL && list.n > 0)
 		r = pass_gate(v, fs, how, progress, err);
+	if (r == 0 && overlay != NULL && list.n > 0)
+		r = check_others(volumes, v, how, err);
 	prep_fs_close(fs, &ignored);
 	if (r == 0 && overlay != NULL && list.n > 0)
 		r = remove_list(v, overlay, how, &list, progress, err);
@@ -226,7 +249,7 @@ static int run(const struct prep_volumes *volumes, struct prep_disk *overlay,
 		if (!prep_fs_known(v->kind))
 			continue;
 		looked++;
-		if (rmfile_volume(v, overlay, how, report, progress, err) < 0)
+		if (rmfile_volume(volumes, v, overlay, how, report, progress, err) < 0)
 			return -1;
 	}
 	if (looked == 0)

@@ -17,6 +17,7 @@
 #include <ntfs-3g/cache.h>
 
 #define CLUSTER_MAX (2 * PREP_MIB)
+#define CLUSTERS_MAX UINT32_MAX /* of Windows, too: what takes a bit a cluster stays within bounds */
 #define RECORD_MIN 512u
 #define RECORD_MAX 65536u
 
@@ -68,6 +69,8 @@ static int check_boot(struct prep_ntfs *n, struct prep_err *err)
 	n->cluster_bits = (unsigned)__builtin_ctzll(cluster);
 	n->clusters = sectors / per_cluster;
 	n->record_size = (uint32_t)record;
+	if (n->clusters > CLUSTERS_MAX)
+		return bad_boot(n, "more clusters than NTFS can have", err);
 	if (get_le64(p + 0x30) >= n->clusters || get_le64(p + 0x38) >= n->clusters)
 		return bad_boot(n, "$MFT or $MFTMirr lies outside the volume", err);
 	n->fs.info.serial = get_le64(p + 0x48);

@@ -344,6 +344,11 @@ int prep_ntfs_move(struct prep_fs *fs, struct prep_fs_move *m, struct prep_err *
 		/* Not there, or of a kind of compression that libntfs-3g does not know. */
 		r = errno == ENOENT || errno == EOPNOTSUPP ? 0 : fail_at(n, s->id, err, "cannot open a stream");
 	}
+	/*
+	 * No size has changed, nor any time: the entries in its folders stay as they are. libntfs-3g would write
+	 * them anew, and clear the length of extended attributes in them.
+	 */
+	NInoFileNameClearDirty(ni);
 	if (ntfs_inode_close(ni) != 0 && r >= 0)
 		r = fail_at(n, s->id, err, "cannot be written");
 	if (r >= 0 && n->device.err.code != PREP_DONE)

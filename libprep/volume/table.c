@@ -398,6 +398,22 @@ static bool is_mbr(const uint8_t *p)
 	return true;
 }
 
+/*
+ * Whether a sector that begins as a volume's has partitions as well: tools that write a table leave the rest of
+ * the sector, with the volume that the whole disk was before. A partition from sector 0 on is what mkfs.vfat
+ * --mbr makes of the volume itself.
+ */
+static bool has_partitions(const struct prep_disk *d, const uint8_t *p)
+{
+	for (int i = 0; is_mbr(p) && i < 4; i++) {
+		const uint8_t *e = p + MBR_ENTRIES + 16 * i;
+
+		if (e[4] != 0 && get_le32(e + 8) > 0 && get_le32(e + 8) < d->size / d->sector_size && get_le32(e + 12) > 0)
+			return true;
+	}
+	return false;
+}
+
 static int read_table(struct prep_disk *d, struct prep_table *t, struct prep_err *err)
 {
 	enum prep_fs_kind kind;
@@ -408,10 +424,17 @@ static int read_table(struct prep_disk *d, struct prep_table *t, struct prep_err
 	/* A volume's boot sector ends in the signature of an MBR too. */
 	if (prep_fs_probe(d, &kind, err) < 0)
 		return -1;
-	if (d->size < 4 * (uint64_t)d->sector_size || (kind != PREP_FS_UNKNOWN && kind != PREP_FS_LVM))
+	if (d->size < 4 * (uint64_t)d->sector_size)
 		return read_whole(d, t, kind);
 	if (prep_disk_read(d, mbr, sizeof mbr, 0, err) < 0)
 		return -1;
+	if (kind != PREP_FS_UNKNOWN && kind != PREP_FS_LVM) {
+		if (has_partitions(d, mbr))
+			snprintf(t->refusal, sizeof t->refusal,
+				 "its first sector is both a partition table and the beginning of a volume (%s): which of them is left from before cannot be told (wipefs removes one)",
+				 prep_fs_kind_name(kind));
+		return read_whole(d, t, kind);
+	}
 	if (!is_mbr(mbr)) {
 		r = kind == PREP_FS_UNKNOWN ? read_gpt(d, t, false, err) : 0;
 		if (r > 0)
