@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* ckm-index: show, make and compare indexes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "cmd/trim.h"
 #include "libprep/ckm/section.h"
+#include "libprep/disk/undo_mark.h"
 #include "libprep/trim/local_index.h"
 
 static const char usage[] =
@@ -112,7 +114,8 @@ static void parse(struct opts *o, int argc, char **argv)
 /* Whether a file begins as a package, or its index, does. */
 static bool is_package(const char *path)
 {
-	FILE *f = fopen(path, "re");
+	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
 	uint8_t magic[8];
 	bool ret = false;
 
@@ -326,7 +329,7 @@ static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 		return 0;
 	}
 	if (o->cmd.force)
-		return 0;
+		return prep_undo_mark_check(o->cmd.output, err);
 	return prep_fail(err, PREP_EREFUSED, "%s: the file exists, and is no local index (-f overwrites it)", o->cmd.output);
 }
 
@@ -392,7 +395,8 @@ static void report_local(const struct opts *o, const struct local *l)
 		}
 		if (o->cmd.quiet)
 			continue;
-		fprintf(f, "%s: ", origin->path);
+		cmd_print_text(f, origin->path);
+		fputs(": ", f);
 		if (image)
 			fprintf(f, "a disk of %s, %s", cmd_size(r->bytes), r->hashed_files > 0 ? "hashed" : "not changed");
 		else

@@ -257,9 +257,11 @@ void trim_print_origins(FILE *f, const struct prep_supply *supply)
 	for (uint32_t i = 0; i < supply->origins; i++) {
 		const struct prep_supply_origin *o = &supply->origin[i];
 
-		fprintf(f, "  %10s %10s %4.0f %% %10s  %s\n", cmd_size(o->bytes), cmd_size(o->found_bytes),
+		fprintf(f, "  %10s %10s %4.0f %% %10s  ", cmd_size(o->bytes), cmd_size(o->found_bytes),
 			o->bytes > 0 ? 100.0 * (double)o->found_bytes / (double)o->bytes : 0.0,
-			cmd_size(o->used_bytes + o->got_bytes), origin_path(o));
+			cmd_size(o->used_bytes + o->got_bytes));
+		cmd_print_text(f, origin_path(o));
+		fputc('\n', f);
 	}
 }
 

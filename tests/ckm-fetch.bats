@@ -719,3 +719,93 @@ kerberos_serve() {
 	[[ $output == *'/dev/null: not a regular file'* ]]
 	[ "$(echo -- *.part)" = '-- *.part' ]
 }
+
+@test "another URL to the same OUT, and a server that went back: what was asked for, never what was there before" {
+	use_series
+	skip_without python3
+	mkdir web
+	cp "$www"/v[12].ckm "$www"/v[12].ckm.index web
+	touch -d 2026-11-01 web/v1.ckm*
+	touch -d 2026-11-20 web/v2.ckm*
+	cp -p web/v2.ckm web/gold.ckm
+	cp -p web/v2.ckm.index web/gold.ckm.index
+	# it tells dates and no ETag, and says "not modified" of what is older than asked for
+	python3 -u -m http.server --bind 127.0.0.1 --directory web 0 >port 2>/dev/null 3>&- &
+	servers+=($!)
+	for _ in $(seq 250); do
+		[ ! -s port ] || break
+		sleep 0.02
+	done
+	url=http://127.0.0.1:$(sed -n 's/.* port \([0-9]*\) .*/\1/p' port)
+	for name in v2 gold; do
+		run -1 ckm-fetch --seed none -o out.vhd "$url/$name.ckm"
+		[ -e out.vhd.part/index ]
+		if [ "$name" = gold ]; then
+			cp -p web/v1.ckm web/gold.ckm
+			cp -p web/v1.ckm.index web/gold.ckm.index
+		else
+			name=v1
+		fi
+		ckm-fetch -q --seed "$www/v2.vhd" -o out.vhd "$url/$name.ckm"
+		same_guest "$www/v1.vhd" out.vhd
+		rm out.vhd
+	done
+}
+
+@test "no room for another index: the next run does not take the old one for it" {
+	use_series
+	mkdir web small
+	mount -t tmpfs -o size=140m none small 2>/dev/null || skip "cannot mount a tmpfs"
+	ln -s "$www/v1.ckm" web/gold.ckm
+	ln -s "$www/v1.ckm.index" web/gold.ckm.index
+	bad web
+	run -1 ckm-fetch --seed none -o small/out.vhd "$url/gold.ckm"
+	ln -sf "$www/v2.ckm" web/gold.ckm
+	ln -sf "$www/v2.ckm.index" web/gold.ckm.index
+	head -c 200m /dev/zero >small/fill 2>/dev/null || true
+	truncate -s -24K small/fill
+	run -1 ckm-fetch -o small/out.vhd "$url/gold.ckm"
+	rm small/fill
+	run -0 ckm-fetch --seed "$www/v1.vhd" -o small/out.vhd "$url/gold.ckm"
+	same_guest "$www/v2.vhd" small/out.vhd
+	umount small
+}
+
+@test "an OUT on which an undo disk stands, or that is in use, is not replaced" {
+	use_series
+	cp "$www/v1.vhd" base.vhd
+	vhd-undo create -q base.vhd undo.vhd
+	run -3 ckm-fetch -f -o base.vhd "file://$www/v2.ckm"
+	[[ $output == *"undo disk"* ]]
+	run -3 ckm-index -f -o base.vhd "$www/host"
+	cmp "$www/v1.vhd" base.vhd
+	[ ! -e base.vhd.part ]
+	cp "$www/v1.vhd" used.vhd
+	qemu-io -f vpc used.vhd -c 'sleep 5000' >/dev/null 3>&- &
+	sleep 1
+	run -3 ckm-fetch -f -o used.vhd "file://$www/v2.ckm"
+	[[ $output == *"in use"* ]]
+	wait
+}
+
+@test "in the background: others are seen through the sandbox" {
+	use_series
+	skip_without strace
+	bad --rate 8000000 "$www"
+	strace -f -e trace=openat,socket -o calls "$build/cmd/ckm-fetch" -q --background -o x.vhd "$url/v2.ckm"
+	grep -q '"/sys/class/net/lo/statistics/rx_bytes".* = [0-9]' calls
+}
+
+@test "a folder OUT.part that is somebody's trap" {
+	use_series
+	[ "$(id -u)" = 0 ] || skip "not root"
+	mkdir -m 1777 open
+	echo precious >open/mine
+	mkdir open/out.vhd.part
+	ln -s ../mine open/out.vhd.part/state
+	ckm-fetch -q -o open/out.vhd "file://$www/v1.ckm"
+	[ "$(cat open/mine)" = precious ]
+	mkdir open/b.vhd.part
+	chown 12345 open/b.vhd.part
+	run -3 ckm-fetch -o open/b.vhd "file://$www/v1.ckm"
+}

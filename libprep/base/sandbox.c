@@ -127,9 +127,10 @@ static bool confine_calls(bool network)
 	if (r == 0 && network)
 		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
 				     SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
+	/* But of netlink, whose sockets the C library makes raw to list interfaces and addresses. */
 	if (r == 0 && network)
-		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
+		r = seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
+				     SCMP_A0(SCMP_CMP_NE, AF_NETLINK, 0), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
 	if (r == 0)
 		r = seccomp_load(c);
 	seccomp_release(c);

@@ -73,6 +73,7 @@ struct prep_catalog {
 	/* Room allocated. */
 	uint32_t origins_room, items_room, chunks_room, runs_room;
 	size_t strings_room;
+	bool doubted;               /* has promised in vain again and again: not looked into any more */
 	bool unfinished;            /* of an image that was not restored to its end: much may not be there */
 	struct prep_notes notes;    /* what could not be read */
 };

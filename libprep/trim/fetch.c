@@ -8,6 +8,7 @@
 
 #include "libprep/base/bytes.h"
 #include "libprep/ckm/section.h"
+#include "libprep/disk/undo_mark.h"
 #include "libprep/trim/local_index.h"
 #include "libprep/trim/partial.h"
 #include "libprep/trim/target.h"
@@ -54,8 +55,7 @@ static int use_known(struct prep_fetch *f, struct prep_err *err)
 /* Fetch the index, or find that it is the one that is there. */
 static int get_index(struct prep_fetch *f, const struct prep_progress *progress, struct prep_err *err)
 {
-	const bool has_known = f->partial.section != NULL && (f->partial.version.etag[0] != '\0' ||
-							      f->partial.version.last_modified[0] != '\0');
+	const bool has_known = f->partial.section != NULL && f->partial.version.etag[0] != '\0';
 	struct prep_http_body body;
 	struct prep_http_count count = { .requests = 0 };
 	unsigned known = has_known, tries = 0;
@@ -112,7 +112,7 @@ int prep_fetch_open(const char *url, const struct prep_http_how *http,
 		goto fail;
 	if (out != NULL) {
 		f->out = resolve(out, err);
-		if (f->out == NULL || prep_partial_open(f->out, &f->partial, err) < 0)
+		if (f->out == NULL || prep_partial_open(f->out, url, &f->partial, err) < 0)
 			goto fail;
 	}
 	if (get_index(f, progress, err) < 0)
@@ -232,6 +232,9 @@ static int try(struct prep_fetch *f, const struct prep_fetch_how *how, struct pr
 		prep_download_source(download, &source);
 		restore.source = &source;
 		r = prep_restore(&restore, &report->restored, progress, &why);
+		/* An undo disk may have been made on what is replaced meanwhile. */
+		if (r == 0 && how->replace)
+			r = prep_undo_mark_check(f->out, &why);
 		if (r == 0)
 			r = prep_output_commit(restore.out, &why);
 		changed = r < 0 && prep_download_changed(download);

@@ -18,6 +18,18 @@
 #define MOST_DELAY 30000u
 #define STATUS_ROOM 200
 
+/* Whether a user's name and password seem to stand before the host, however wrong the rest is. */
+static bool has_password(const char *url)
+{
+	const char *host = strstr(url, "://");
+	const char *end, *colon;
+
+	host = host != NULL ? host + 3 : url;
+	end = memrchr(host, '@', strcspn(host, "/?#"));
+	colon = memchr(host, ':', strcspn(host, "/?#"));
+	return end != NULL && colon != NULL && colon < end;
+}
+
 int prep_http_check_url(const char *url, struct prep_err *err)
 {
 	CURLU *u = curl_url();
@@ -26,7 +38,11 @@ int prep_http_check_url(const char *url, struct prep_err *err)
 
 	if (u == NULL)
 		return prep_fail_nomem(err);
-	if (curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
+	/* First: no message may show it. */
+	if (has_password(url))
+		r = prep_fail(err, PREP_EUSAGE,
+			      "a password in the URL is seen by every user of this host: give it by a file");
+	else if (curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
 	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
 	    (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0 && strcmp(scheme, "file") != 0))
 		r = prep_fail(err, PREP_EUSAGE, "%s: not a URL of http, https or file%s", url,
@@ -157,8 +173,13 @@ static void copy_header(CURL *easy, const char *name, char ret[256])
 	struct curl_header *h;
 
 	ret[0] = '\0';
-	if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK && strlen(h->value) < 256)
-		strcpy(ret, h->value);
+	if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &h) != CURLHE_OK || strlen(h->value) >= 256)
+		return;
+	/* Bytes that are no ASCII are allowed, and no text that could be kept in JSON. */
+	for (const char *p = h->value; *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			return;
+	strcpy(ret, h->value);
 }
 
 void prep_http_version_of(CURL *easy, struct prep_http_version *ret)
@@ -286,6 +307,7 @@ enum prep_http_outcome prep_http_judge(CURL *easy, CURLcode result, const char *
 	case CURLE_COULDNT_RESOLVE_PROXY:
 	case CURLE_PARTIAL_FILE:
 	case CURLE_GOT_NOTHING:
+	case CURLE_SSL_CONNECT_ERROR: /* the line breaks while TLS is set up */
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
 	case CURLE_WEIRD_SERVER_REPLY:
@@ -430,9 +452,6 @@ static enum prep_http_outcome request(struct get *g, const struct prep_http_vers
 		curl_easy_setopt(g->easy, CURLOPT_RANGE, range);
 	} else if (known != NULL && known->etag[0] != '\0') {
 		snprintf(line, sizeof line, "If-None-Match: %s", known->etag);
-		headers = curl_slist_append(headers, line);
-	} else if (known != NULL && known->last_modified[0] != '\0') {
-		snprintf(line, sizeof line, "If-Modified-Since: %s", known->last_modified);
 		headers = curl_slist_append(headers, line);
 	}
 	curl_easy_setopt(g->easy, CURLOPT_HTTPHEADER, headers);

@@ -98,8 +98,8 @@ struct prep_http_body {
 
 /*
  * Get all of a resource of at most `most` bytes; what breaks off is gone on
- * with. known: a version that is there already, or NULL. The caller frees
- * ret->data.
+ * with. known: a version of this URL that is there already, or NULL; asked for by its ETag alone: by a
+ * date, a server that went back to an older file would say that it is unchanged. The caller frees ret->data.
  */
 int prep_http_get(const char *url, const struct prep_http_how *how, uint64_t most,
 		  const struct prep_http_version *known, struct prep_http_body *ret,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,22 @@
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
 #include "libprep/base/output.h"
+#include "libprep/ckm/hash.h"
 #include "libprep/ckm/index.h"
 
 #define STATE_MAX 4096
 #define LOCK_WAIT_MS 2000u /* a process that was killed has the lock until its last write has ended */
+
+static int set_source(struct prep_partial *p, const char *url, struct prep_err *err)
+{
+	uint8_t digest[PREP_DIGEST_SIZE];
+
+	if (prep_hash_once(url, strlen(url), digest, err) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof digest; i++)
+		snprintf(p->source + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
 
 static int set_paths(struct prep_partial *p, const char *out, struct prep_err *err)
 {
@@ -63,8 +76,12 @@ static uint8_t *read_file(const char *path, uint64_t most, size_t *len)
 static int write_file(const char *path, const void *data, size_t len, struct prep_err *err)
 {
 	struct prep_output *out;
+	struct stat st;
 	int r;
 
+	/* An output replaces what a link leads to. There are none here, unless somebody made one. */
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+		unlink(path);
 	if (prep_output_open(path, true, &out, err) < 0)
 		return -1;
 	prep_output_set_mode(out, 0600);
@@ -87,6 +104,7 @@ static void get_text(const json_t *state, const char *key, char ret[256])
 static void read_state(struct prep_partial *p)
 {
 	json_int_t format, block_size;
+	char source[256];
 	json_t *state;
 	uint8_t *text;
 	size_t len;
@@ -99,8 +117,11 @@ static void read_state(struct prep_partial *p)
 	free(text);
 	if (state == NULL)
 		return;
-	get_text(state, "etag", p->version.etag);
-	get_text(state, "last_modified", p->version.last_modified);
+	get_text(state, "source", source);
+	if (strcmp(source, p->source) == 0) {
+		get_text(state, "etag", p->version.etag);
+		get_text(state, "last_modified", p->version.last_modified);
+	}
 	format = json_integer_value(json_object_get(state, "format"));
 	block_size = json_integer_value(json_object_get(state, "block_size"));
 	if (format >= PREP_FORMAT_RAW && format <= PREP_FORMAT_DYNAMIC && block_size >= 0 &&
@@ -113,7 +134,7 @@ static void read_state(struct prep_partial *p)
 
 static int write_state(const struct prep_partial *p, struct prep_err *err)
 {
-	json_t *state = json_pack("{s:s, s:s, s:i, s:i}", "etag", p->version.etag, "last_modified",
+	json_t *state = json_pack("{s:s, s:s, s:s, s:i, s:i}", "source", p->source, "etag", p->version.etag, "last_modified",
 				  p->version.last_modified, "format", p->format, "block_size", (int)p->block_size);
 	char *text = state != NULL ? json_dumps(state, JSON_COMPACT) : NULL;
 	int r = text != NULL ? write_file(p->state, text, strlen(text), err)
@@ -122,6 +143,19 @@ static int write_state(const struct prep_partial *p, struct prep_err *err)
 	free(text);
 	json_decref(state);
 	return r;
+}
+
+/* Where everybody may make files but not rename those of others (/tmp): a folder of ours by name that somebody else made. */
+static bool planted(const char *path, const struct stat *st)
+{
+	char *copy = strdup(path);
+	struct stat above;
+	bool ret;
+
+	ret = copy == NULL || stat(dirname(copy), &above) != 0 ||
+	      ((above.st_mode & S_ISVTX) != 0 && st->st_uid != geteuid() && st->st_uid != above.st_uid);
+	free(copy);
+	return ret;
 }
 
 /* Make the folder where there is none, and lock it. */
@@ -140,7 +174,10 @@ static int open_folder(struct prep_partial *p, struct prep_err *err)
 		if (p->fd >= 0 && (flock(p->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) &&
 		    fstat(p->fd, &opened) == 0 && stat(p->path, &there) == 0 && opened.st_ino == there.st_ino &&
 		    opened.st_dev == there.st_dev)
-			return 0;
+			return !planted(p->path, &opened)
+				       ? 0
+				       : prep_fail(err, PREP_EREFUSED, "%s: another user's folder: remove it, or name another file",
+						   p->path);
 		if (ms >= LOCK_WAIT_MS)
 			return prep_fail(err, PREP_EREFUSED, "%s: another process is fetching this image", p->path);
 		if (p->fd >= 0)
@@ -150,10 +187,10 @@ static int open_folder(struct prep_partial *p, struct prep_err *err)
 	}
 }
 
-int prep_partial_open(const char *out, struct prep_partial *ret, struct prep_err *err)
+int prep_partial_open(const char *out, const char *url, struct prep_partial *ret, struct prep_err *err)
 {
 	*ret = (struct prep_partial){ .fd = -1, .format = -1 };
-	if (set_paths(ret, out, err) < 0 || open_folder(ret, err) < 0) {
+	if (set_source(ret, url, err) < 0 || set_paths(ret, out, err) < 0 || open_folder(ret, err) < 0) {
 		prep_partial_close(ret);
 		return -1;
 	}
@@ -203,6 +240,8 @@ int prep_partial_set_index(struct prep_partial *p, const uint8_t *section, size_
 	p->section = copy;
 	p->section_len = len;
 	p->format = -1;
+	/* Nor does the state of one beside another: it would be believed that the server still has that. */
+	unlink(p->index);
 	return write_state(p, err) < 0 || write_file(p->index, section, len, err) < 0 ? -1 : 0;
 }
 

@@ -25,16 +25,17 @@ struct prep_partial {
 	int fd;               /* of the folder, locked */
 	uint8_t *section;     /* the index that is there, or NULL */
 	size_t section_len;
-	struct prep_http_version version; /* of that */
+	char source[65];      /* SHA-256 of the URL, in hex: a URL may hold what others must not see */
+	struct prep_http_version version; /* of the index, at that URL; empty when it came from another */
 	int format;           /* of the disk: enum prep_format, -1: there is none */
 	uint32_t block_size;
 };
 
 /*
- * Open the folder of the image `out`, and make it where there is none. PREP_EREFUSED when
+ * Open the folder of the image `out`, which is to come from url, and make it where there is none. PREP_EREFUSED when
  * another process has it, and still has it two seconds later. What cannot be read in it counts as not there.
  */
-int prep_partial_open(const char *out, struct prep_partial *ret, struct prep_err *err);
+int prep_partial_open(const char *out, const char *url, struct prep_partial *ret, struct prep_err *err);
 void prep_partial_close(struct prep_partial *p); /* an all-zero struct is allowed */
 
 /*

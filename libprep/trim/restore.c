@@ -11,6 +11,7 @@
 #include "libprep/trim/target.h"
 #include "libprep/trim/writer.h"
 
+#define ROUNDS_MAX 64u  /* a seed that is wrong once more after so many is not looked into again */
 #define SEED_BATCH 128u /* chunks of one file or stream that a thread takes at once */
 
 /* A chunk to be read from a seed. */
@@ -34,6 +35,7 @@ struct restore {
 	uint32_t *batch;        /* where each begins in fetch[], and the end */
 	uint32_t batches;
 	uint8_t *outcome;       /* of each fetch: enum outcome */
+	unsigned rounds;
 
 	/* From frames. */
 	bool unpacks;           /* those that the supply names; else seeds alone are read */
@@ -194,6 +196,7 @@ static void settle_seeds(struct restore *r)
 				r->report->bad_chunks++;
 				r->report->bad_bytes += size_of(r, f);
 			}
+			supply->origin[f->origin].catalog->doubted |= r->rounds > ROUNDS_MAX;
 			if (f->reference)
 				prep_supply_reference_bad(supply, f->wanted);
 			else
@@ -350,6 +353,7 @@ static int run_round(struct restore *r, const struct prep_progress *progress, st
 	struct prep_crew crew = { .what = "copying local data" };
 	int ret = list_fetches(r, &crew.total, err);
 
+	r->rounds++;
 	r->unpacks = supply->unchecked == 0 && supply->frames > 0;
 	if (ret == 0 && r->unpacks) {
 		crew.what = source->what;
@@ -371,7 +375,7 @@ static int run_round(struct restore *r, const struct prep_progress *progress, st
 
 /*
  * What one seed promised in vain another may hold, or else a frame: each round settles every
- * chunk or reference that it tries.
+ * chunk or reference that it tries. A list of the same files under ever new names would make for ever more rounds.
  */
 static int run_rounds(struct restore *r, const struct prep_progress *progress, struct prep_err *err)
 {

@@ -112,7 +112,7 @@ static void offer_reference(struct prep_supply *p, uint32_t n, uint32_t i, const
 {
 	const uint32_t r = prep_chunk_table_find(p->reference_table, k->digest);
 
-	if (r != UINT32_MAX && !k->bad && k->size == p->index->reference[r].size &&
+	if (r != UINT32_MAX && !k->bad && !p->origin[n].catalog->doubted && k->size == p->index->reference[r].size &&
 	    p->reference[r].from.origin == PREP_FROM_NOWHERE)
 		p->reference[r].from = (struct prep_supply_from){ n, i };
 }
@@ -140,7 +140,7 @@ static void search(struct prep_supply *p, uint32_t n, uint8_t *seen)
 		if (p->reference != NULL)
 			offer_reference(p, n, i, k);
 		wanted = prep_chunk_table_find(p->table, k->digest);
-		if (wanted == UINT32_MAX || k->bad || k->size != p->index->chunk[wanted].size ||
+		if (wanted == UINT32_MAX || k->bad || c->doubted || k->size != p->index->chunk[wanted].size ||
 		    prep_bit_get(seen, wanted))
 			continue;
 		prep_bit_set(seen, wanted);

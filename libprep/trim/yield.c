@@ -32,7 +32,8 @@ void prep_yield_watch(struct prep_yield *y, const char *address)
 		return;
 	for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next)
 		if (has_address(i, address))
-			snprintf(y->counter, sizeof y->counter, "/sys/class/net/%s/statistics/rx_bytes", i->ifa_name);
+			snprintf(y->counter, sizeof y->counter, "/sys/class/net/%.*s/statistics/rx_bytes",
+				 (int)strcspn(i->ifa_name, ":"), i->ifa_name); /* "eth0:1" is a label of an address of eth0 */
 	freeifaddrs(all);
 }
 
