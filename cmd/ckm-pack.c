@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* ckm-pack: pack a disk image into a package. */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 #include "libprep/base/pool.h"
@@ -122,6 +125,7 @@ struct work {
 	struct prep_output *out, *out_index;
 	struct prep_pack_report packed;
 	uint64_t trimmed; /* bytes */
+	struct stat before; /* the image's file, when it was opened */
 };
 
 static void parse_codec(struct opts *o, const char *text)
@@ -258,14 +262,24 @@ static void parse(struct opts *o, int argc, char **argv)
 	check(o);
 }
 
-/* What --difference leaves out would be nowhere, were the new package put in its place. */
-static int check_base_stays(const struct work *w, const char *path, struct prep_err *err)
+static bool same_file(const char *a, const char *b)
 {
-	if (prep_package_outputs_same(w->out, w->out_index, path))
-		return prep_fail(err, PREP_EUSAGE,
-				 "%s: would be overwritten, and the package does not unpack without what --difference leaves to it",
-				 path);
-	return 0;
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/*
+ * What --difference leaves out would be nowhere, were the new package put in its place; and the older image itself
+ * is as much an input as the new one.
+ */
+static int check_base_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
+{
+	if (!same_file(path, o->cmd.output) && !same_file(path, index))
+		return 0;
+	return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten%s", path,
+			 o->difference ? ", and the package does not unpack without what --difference leaves to it"
+				       : ": input and output are the same file");
 }
 
 /* The two files, first of all: what is wrong with them is better told before the work. */
@@ -283,13 +297,11 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 		r = cmd_open_output(&o->cmd, o->cmd.output, o->cmd.force, o->image, &w->out, err);
 	if (r == 0)
 		r = cmd_open_output(&o->cmd, index, o->cmd.force, o->image, &w->out_index, err);
-	free(index);
-	if (o->cmd.dry_run)
-		return r;
 	for (unsigned i = 0; o->difference && r == 0 && i < o->indexes; i++)
-		r = check_base_stays(w, o->base[i], err);
-	for (unsigned i = 0; o->difference && r == 0 && i < o->images; i++)
-		r = check_base_stays(w, o->base_image[i], err);
+		r = check_base_stays(o, index, o->base[i], err);
+	for (unsigned i = 0; r == 0 && i < o->images; i++)
+		r = check_base_stays(o, index, o->base_image[i], err);
+	free(index);
 	return r;
 }
 
@@ -328,6 +340,28 @@ static int open_bases(struct opts *o, struct work *w, struct prep_err *err)
 		return prep_fail(err, PREP_EUSAGE,
 				 "--patches: an index has no data to make them of: give the older image as --base-image");
 	return 0;
+}
+
+/* The image's file; not a regular one tells nothing. */
+static void look_at_image(const struct opts *o, struct stat *ret)
+{
+	if ((cmd_is_stdin(o->image) ? fstat(STDIN_FILENO, ret) : stat(o->image, ret)) != 0 || !S_ISREG(ret->st_mode))
+		*ret = (struct stat){ .st_size = 0 };
+}
+
+/*
+ * What was packed is read again as it is compressed, and compared. What is zero, or stands elsewhere
+ * too, is read but once: of a change there only the file's time tells.
+ */
+static int check_unchanged(const struct opts *o, const struct work *w, struct prep_err *err)
+{
+	struct stat now;
+
+	look_at_image(o, &now);
+	if (now.st_size == w->before.st_size && now.st_mtim.tv_sec == w->before.st_mtim.tv_sec &&
+	    now.st_mtim.tv_nsec == w->before.st_mtim.tv_nsec)
+		return 0;
+	return prep_fail(err, PREP_EFAIL, "%s: changed while it was packed", w->disk->name);
 }
 
 /* With --trim, what is packed is the disk with its free space zeroed. */
@@ -557,7 +591,8 @@ static int pack(struct opts *o, struct work *w, struct prep_err *err)
 	if (o->cmd.dry_run)
 		return 0;
 	if (prep_pack(&w->survey, &w->plan, &w->how, w->pool, w->out, w->out_index, &w->packed, &o->cmd.progress,
-		      err) < 0)
+		      err) < 0 ||
+	    check_unchanged(o, w, err) < 0)
 		return -1;
 	return prep_package_outputs_commit(w->out, w->out_index, err);
 }
@@ -608,9 +643,12 @@ static int run(struct opts *o, struct prep_err *err)
 	int r = -1;
 
 	if (confine(o, true, err) == 0 && open_outputs(o, &w, err) == 0 && open_keys(o, &w, err) == 0 &&
-	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && confine(o, false, err) == 0 &&
-	    prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 && (!o->trim || trim(o, &w, err) == 0))
-		r = pack(o, &w, err);
+	    cmd_open_image(&o->cmd, o->image, 0, &w.disk, err) == 0 && confine(o, false, err) == 0) {
+		look_at_image(o, &w.before);
+		if (prep_pool_open(o->jobs, &w.pool, err) == 0 && open_bases(o, &w, err) == 0 &&
+		    (!o->trim || trim(o, &w, err) == 0))
+			r = pack(o, &w, err);
+	}
 	if (r == 0)
 		report(o, &w);
 	close_work(&w);

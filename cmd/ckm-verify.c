@@ -10,6 +10,7 @@
 
 #include "cmd/trim.h"
 #include "libprep/base/file.h"
+#include "libprep/base/utf16.h"
 #include "libprep/ckm/verify.h"
 #include "libprep/trim/reference.h"
 
@@ -128,9 +129,7 @@ static const char *stream_name(const struct prep_stream *s, char *buf, size_t ro
 		snprintf(buf, room, "(partition %u: %s)", s->volume, prep_content_name(s->content));
 	else
 		snprintf(buf, room, "(outside partitions)");
-	for (unsigned char *p = (unsigned char *)buf; *p != '\0'; p++)
-		if (*p < ' ' || *p == 0x7F)
-			*p = '?';
+	prep_utf8_one_line(buf);
 	return buf;
 }
 

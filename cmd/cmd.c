@@ -398,6 +398,20 @@ static int open_stdin(struct cmd *cmd, struct prep_disk **ret, struct prep_err *
 	return prep_disk_open_fd_chain(fd, "standard input", false, 0, &cmd->parents, ret, err);
 }
 
+/* A differencing disk is nothing without its parents: they are not overwritten, no more than it is itself. */
+static int check_parents_stay(const struct cmd *cmd, const struct prep_disk *d, struct prep_err *err)
+{
+	struct stat out, st;
+
+	if (cmd->output == NULL || strcmp(cmd->output, "-") == 0 || stat(cmd->output, &out) != 0)
+		return 0;
+	for (const struct prep_disk *p = d->parent; p != NULL; p = p->parent)
+		if (stat(p->name, &st) == 0 && st.st_dev == out.st_dev && st.st_ino == out.st_ino)
+			return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten, and %s is nothing without its parent",
+					 cmd->output, d->name);
+	return 0;
+}
+
 int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct prep_disk **ret,
 		   struct prep_err *err)
 {
@@ -405,7 +419,11 @@ int cmd_open_image(struct cmd *cmd, const char *path, unsigned flags, struct pre
 			       : prep_disk_open_chain(path, flags, &cmd->parents, ret, err) < 0)
 		return -1;
 	cmd_notes(cmd, &(*ret)->notes);
-	return 0;
+	if (check_parents_stay(cmd, *ret, err) == 0)
+		return 0;
+	prep_disk_close(*ret);
+	*ret = NULL;
+	return -1;
 }
 
 unsigned cmd_in_place_flags(const struct cmd *cmd)

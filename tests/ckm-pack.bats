@@ -504,3 +504,26 @@ every_way() {
 	run -2 ckm-pack -f -o a.raw a.raw
 	[ "$(ls -A)" = a.raw ]
 }
+
+@test "an older image, a base and a parent are inputs: never overwritten" {
+	head -c 300K /dev/urandom >old.raw
+	cp old.raw new.raw
+	sum=$(sha256sum <old.raw)
+	for dry in '' -n; do
+		# shellcheck disable=SC2086 # nothing, or an option
+		run -2 ckm-pack $dry -f -1 --base-image old.raw -o old.raw new.raw
+		[[ $output == *'old.raw: would be overwritten'* ]]
+		[ "$(sha256sum <old.raw)" = "$sum" ]
+	done
+	ckm-pack -q -1 -o old.ckm old.raw
+	run -2 ckm-pack -n -f -1 --difference --base old.ckm -o old.ckm new.raw
+	vhd-compact -q -o parent.vhd old.raw
+	vhd-undo create -q parent.vhd child.vhd
+	chmod u+w parent.vhd
+	rm parent.vhd.prep-undo
+	sum=$(sha256sum <parent.vhd)
+	run -2 vhd-compact -f -o parent.vhd child.vhd
+	[[ $output == *'is nothing without its parent'* ]]
+	run -2 ckm-pack -f -1 -o parent.vhd child.vhd
+	[ "$(sha256sum <parent.vhd)" = "$sum" ]
+}

@@ -545,6 +545,17 @@ int prep_output_pwrite(struct prep_output *out, const void *buf, size_t len, uin
 	return r;
 }
 
+/* Whether the process that gave the name is gone: until it has renamed the file, it holds a lock on it. */
+static bool left_behind(const char *name)
+{
+	const int fd = open(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	const bool ret = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 /* Give the unnamed file a name: the final one, or where that is taken, a hidden one to rename. */
 static int link_temp(struct prep_output *out, struct prep_err *err)
 {
@@ -566,10 +577,17 @@ static int link_temp(struct prep_output *out, struct prep_err *err)
 	out->temp = hidden_name(out, ".prep-new");
 	if (out->temp == NULL)
 		return prep_fail_nomem(err);
+	(void)!flock(out->fd, LOCK_EX | LOCK_NB);
 	for (int i = 0; i < 2; i++) {
 		if (linkat(AT_FDCWD, proc, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) == 0)
 			return 0;
-		if (errno != EEXIST || unlink(out->temp) != 0)
+		if (errno != EEXIST)
+			break;
+		if (!left_behind(out->temp)) {
+			prep_fail(err, PREP_EFAIL, "%s: another process is just replacing it", out->path);
+			break;
+		}
+		if (unlink(out->temp) != 0 && errno != ENOENT)
 			break;
 	}
 	free(out->temp);

@@ -9,17 +9,24 @@ struct prep_frame_cache {
 	uint64_t keep;
 	pthread_mutex_t lock;
 	pthread_cond_t unpacked;
-	uint64_t now;
-	struct prep_cached_frame *first; /* without data: its first holder is unpacking it */
+	struct prep_cached_frame **frame; /* by number; NULL: not here; without data: its first holder is unpacking it */
+	struct prep_cached_frame *oldest, *newest; /* that nobody holds, */
+	uint64_t idle;                    /* and their bytes */
 };
 
 int prep_frame_cache_new(struct prep_ckm *package, uint64_t keep, struct prep_frame_cache **ret, struct prep_err *err)
 {
 	struct prep_frame_cache *c = calloc(1, sizeof *c);
 
-	*ret = c;
+	*ret = NULL;
 	if (c == NULL)
 		return prep_fail_nomem(err);
+	c->frame = calloc((size_t)prep_ckm_index(package)->frames + 1, sizeof *c->frame);
+	if (c->frame == NULL) {
+		free(c);
+		return prep_fail_nomem(err);
+	}
+	*ret = c;
 	c->package = package;
 	c->keep = keep;
 	pthread_mutex_init(&c->lock, NULL);
@@ -27,55 +34,55 @@ int prep_frame_cache_new(struct prep_ckm *package, uint64_t keep, struct prep_fr
 	return 0;
 }
 
-static void drop(struct prep_cached_frame **at)
+static uint64_t size_of(const struct prep_frame_cache *c, const struct prep_cached_frame *f)
 {
-	struct prep_cached_frame *f = *at;
+	return prep_ckm_index(c->package)->frame[f->number].size;
+}
 
-	*at = f->next;
+/* Nobody holds it any more. */
+static void add_idle(struct prep_frame_cache *c, struct prep_cached_frame *f)
+{
+	f->older = c->newest;
+	f->newer = NULL;
+	*(c->newest != NULL ? &c->newest->newer : &c->oldest) = f;
+	c->newest = f;
+	c->idle += size_of(c, f);
+}
+
+static void remove_idle(struct prep_frame_cache *c, struct prep_cached_frame *f)
+{
+	*(f->older != NULL ? &f->older->newer : &c->oldest) = f->newer;
+	*(f->newer != NULL ? &f->newer->older : &c->newest) = f->older;
+	c->idle -= size_of(c, f);
+}
+
+static void drop(struct prep_frame_cache *c, struct prep_cached_frame *f)
+{
+	c->frame[f->number] = NULL;
 	free(f->data);
 	free(f);
+}
+
+/* Of the frames that nobody holds, those put longest ago go. */
+static void drop_old(struct prep_frame_cache *c, uint64_t keep)
+{
+	while (c->idle > keep) {
+		struct prep_cached_frame *f = c->oldest;
+
+		remove_idle(c, f);
+		drop(c, f);
+	}
 }
 
 void prep_frame_cache_free(struct prep_frame_cache *c)
 {
 	if (c == NULL)
 		return;
-	while (c->first != NULL)
-		drop(&c->first);
+	drop_old(c, 0);
 	pthread_cond_destroy(&c->unpacked);
 	pthread_mutex_destroy(&c->lock);
+	free(c->frame);
 	free(c);
-}
-
-static struct prep_cached_frame *find(const struct prep_frame_cache *c, uint32_t number)
-{
-	struct prep_cached_frame *f = c->first;
-
-	while (f != NULL && f->number != number)
-		f = f->next;
-	return f;
-}
-
-/* Of the frames that nobody holds, those put longest ago go. */
-static void drop_old(struct prep_frame_cache *c)
-{
-	const struct prep_frame *frame = prep_ckm_index(c->package)->frame;
-
-	for (;;) {
-		struct prep_cached_frame **oldest = NULL;
-		uint64_t bytes = 0;
-
-		for (struct prep_cached_frame **at = &c->first; *at != NULL; at = &(*at)->next) {
-			if ((*at)->holders > 0)
-				continue;
-			bytes += frame[(*at)->number].size;
-			if (oldest == NULL || (*at)->put < (*oldest)->put)
-				oldest = at;
-		}
-		if (oldest == NULL || bytes <= c->keep)
-			return;
-		drop(oldest);
-	}
 }
 
 /* 1 and *ret, 0 or -1 as prep_frame_cache_get has it. */
@@ -110,24 +117,25 @@ static int unpack(struct prep_ckm *package, uint32_t number, const struct prep_f
 int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t number, const struct prep_frame_references *references,
 			 struct prep_cached_frame **ret, struct prep_err *err)
 {
-	struct prep_cached_frame *f, **at = &c->first;
+	struct prep_cached_frame *f;
 	uint8_t *data;
 	int ok;
 
 	*ret = NULL;
 	pthread_mutex_lock(&c->lock);
-	while ((f = find(c, number)) != NULL && f->data == NULL)
+	while ((f = c->frame[number]) != NULL && f->data == NULL)
 		pthread_cond_wait(&c->unpacked, &c->lock);
 	if (f != NULL) {
-		f->holders++;
+		if (f->holders++ == 0)
+			remove_idle(c, f);
 		pthread_mutex_unlock(&c->lock);
 		*ret = f;
 		return 1;
 	}
 	f = calloc(1, sizeof *f);
 	if (f != NULL) {
-		*f = (struct prep_cached_frame){ .cache = c, .number = number, .next = c->first, .holders = 1 };
-		c->first = f;
+		*f = (struct prep_cached_frame){ .cache = c, .number = number, .holders = 1 };
+		c->frame[number] = f;
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (f == NULL)
@@ -139,9 +147,7 @@ int prep_frame_cache_get(struct prep_frame_cache *c, uint32_t number, const stru
 	f->data = data;
 	/* Who waited tries for himself. */
 	if (ok != 1) {
-		while (*at != f)
-			at = &(*at)->next;
-		drop(at);
+		drop(c, f);
 		f = NULL;
 	}
 	pthread_cond_broadcast(&c->unpacked);
@@ -158,8 +164,9 @@ void prep_frame_cache_put(struct prep_cached_frame *f)
 		return;
 	c = f->cache;
 	pthread_mutex_lock(&c->lock);
-	f->put = ++c->now;
-	if (--f->holders == 0)
-		drop_old(c);
+	if (--f->holders == 0) {
+		add_idle(c, f);
+		drop_old(c, c->keep);
+	}
 	pthread_mutex_unlock(&c->lock);
 }

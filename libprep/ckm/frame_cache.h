@@ -21,9 +21,8 @@ struct prep_cached_frame {
 	uint8_t *data;                  /* frame.size bytes */
 
 	/* Private. */
-	struct prep_cached_frame *next;
 	unsigned holders;
-	uint64_t put;                   /* when it was last put */
+	struct prep_cached_frame *older, *newer; /* of those that nobody holds, by when they were put */
 };
 
 /* keep: bytes of frames that stay although nobody holds them. The package must outlive the cache. */

@@ -108,6 +108,8 @@ static int get_meta(struct reader *r, struct prep_ckm_index *in, struct prep_err
 	    get_u32(r, PREP_VHD_DYNAMIC, &in->disk_type, err) < 0 ||
 	    get_u32(r, PREP_VHD_BLOCK_SIZE_MAX, &in->block_size, err) < 0)
 		return -1;
+	if (in->disk_size == 0 || in->disk_size % PREP_VHD_SECTOR != 0)
+		return damaged(r, "the size of the disk", err);
 	if (in->disk_type == 1)
 		return damaged(r, "no such type of disk", err);
 	if (in->disk_type == PREP_VHD_DYNAMIC

@@ -184,6 +184,9 @@ static int check_index(const struct prep_ckm *p, struct prep_err *err)
 		    in->frame[i].stored <= PREP_SEAL_TAG)
 			return prep_fail(err, PREP_EDAMAGED, "%s: the index is damaged: frame %u is too short", p->name,
 					 i);
+		if (!p->info.sealed && in->frame[i].stored > in->frame[i].size)
+			return prep_fail(err, PREP_EDAMAGED, "%s: the index is damaged: frame %u takes more than its bytes",
+					 p->name, i);
 	}
 	if (end + p->header.section_len + PREP_CKM_TRAILER_SIZE != p->header.package_size)
 		return prep_fail(err, PREP_EDAMAGED, "%s: the index is damaged: the frames do not add up to the package",

@@ -15,9 +15,6 @@
  */
 int prep_package_outputs_check(const char *package, const char *index, struct prep_err *err);
 
-/* Whether either would replace, or is, the file `path`. */
-bool prep_package_outputs_same(const struct prep_output *package, const struct prep_output *index, const char *path);
-
 /* Give both their names, or on a failure neither, unless a file was replaced: then there is no way back. */
 int prep_package_outputs_commit(struct prep_output *package, struct prep_output *index, struct prep_err *err);
 

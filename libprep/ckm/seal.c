@@ -308,6 +308,8 @@ int prep_seal_slots_check(const uint8_t *slots, unsigned n, const char *name, st
 		} else {
 			ok = s[SLOT_LOG_N] >= 10 && s[SLOT_LOG_N] <= 21 && s[SLOT_R] >= 1 && s[SLOT_R] <= 32 &&
 			     s[SLOT_P] >= 1 && s[SLOT_P] <= P_MAX && s[SLOT_P + 1] == 0 &&
+			     /* RFC 7914, 2: N is less than 2^(128 * r / 8) */
+			     s[SLOT_LOG_N] < 16 * s[SLOT_R] &&
 			     ((uint64_t)128 * s[SLOT_R]) << s[SLOT_LOG_N] <= SCRYPT_MEMORY_MAX;
 			passphrases++;
 		}
