@@ -201,6 +201,25 @@ enum prep_ntfs_state prep_ntfs_record_check(uint8_t *p, uint32_t size, uint64_t 
 	return PREP_NTFS_USED;
 }
 
+/*
+ * What $AttrDef has as resident always, and the bytes that its value has at least. libntfs-3g takes that for granted: it
+ * would write outside of a record where it is not so.
+ */
+static bool keeps_to_its_record(const struct prep_ntfs_attr *a)
+{
+	switch (a->type) {
+	case PREP_NTFS_ATTR_STANDARD:
+		return a->resident && a->value_len >= 48;
+	case PREP_NTFS_ATTR_NAME:
+		return a->resident && a->value_len >= 66 && a->value_len >= 66 + 2u * a->value[64];
+	case PREP_NTFS_ATTR_VOLUME_NAME:
+	case PREP_NTFS_ATTR_VOLUME_INFO:
+	case PREP_NTFS_ATTR_INDEX_ROOT:
+		return a->resident;
+	}
+	return true;
+}
+
 int prep_ntfs_attr_next(const struct prep_ntfs_record *r, uint32_t *at, struct prep_ntfs_attr *ret)
 {
 	const uint32_t off = *at > 0 ? *at : r->first, left = r->used - off;
@@ -248,6 +267,8 @@ int prep_ntfs_attr_next(const struct prep_ntfs_record *r, uint32_t *at, struct p
 		ret->initialized = get_le64(p + 56);
 		ret->pairs = (struct prep_ntfs_pairs){ .p = p + pairs, .end = p + len, .vcn = ret->lowest_vcn };
 	}
+	if (!keeps_to_its_record(ret))
+		return -1;
 	*at = off + len;
 	return 1;
 }

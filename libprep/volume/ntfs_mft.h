@@ -35,9 +35,11 @@ struct prep_ntfs;
 #define PREP_NTFS_FIRST_USER 24 /* below, everything is the system's or reserved */
 
 /* Types of attributes */
+#define PREP_NTFS_ATTR_STANDARD 0x10u
 #define PREP_NTFS_ATTR_LIST 0x20u
 #define PREP_NTFS_ATTR_NAME 0x30u
 #define PREP_NTFS_ATTR_VOLUME_NAME 0x60u
+#define PREP_NTFS_ATTR_VOLUME_INFO 0x70u
 #define PREP_NTFS_ATTR_DATA 0x80u
 #define PREP_NTFS_ATTR_INDEX_ROOT 0x90u
 #define PREP_NTFS_ATTR_INDEX 0xa0u
