@@ -114,15 +114,14 @@ static void parse(struct opts *o, int argc, char **argv)
 /* Whether a file begins as a package, or its index, does. */
 static bool is_package(const char *path)
 {
+	/* Not to wait for a pipe's writer. */
 	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
 	uint8_t magic[8];
-	bool ret = false;
+	bool ret;
 
-	if (f != NULL) {
-		ret = fread(magic, sizeof magic, 1, f) == 1 && (prep_ckm_is_package(magic) || prep_ckm_is_section(magic));
-		fclose(f);
-	}
+	ret = fd >= 0 && read(fd, magic, sizeof magic) == sizeof magic && (prep_ckm_is_package(magic) || prep_ckm_is_section(magic));
+	if (fd >= 0)
+		close(fd);
 	return ret;
 }
 

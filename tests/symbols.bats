@@ -109,9 +109,9 @@ changing_calls() {
 	done
 	run comm -23 calls faults
 	[ -z "$output" ]
-	# of a power loss: owners are nobody's content, and a hint makes nothing durable
+	# of a power loss: owners and access lists are nobody's content, and a hint makes nothing durable
 	run comm -23 calls record
-	[ "$output" = "$(printf '%s\n' fchown splice sync_file_range)" ]
+	[ "$output" = "$(printf '%s\n' fchown fsetxattr splice sync_file_range)" ]
 	cd "$top"
 	run ! grep -rn 'fopen([^"]*"[^r]' libprep cmd
 	run ! grep -rn 'openat(.*O_\(WRONLY\|RDWR\|CREAT\)' libprep cmd

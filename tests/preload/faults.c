@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -61,6 +62,7 @@ static int (*REAL(rmdir))(const char *);
 static int (*REAL(chmod))(const char *, mode_t);
 static int (*REAL(fchmod))(int, mode_t);
 static int (*REAL(fchown))(int, uid_t, gid_t);
+static int (*REAL(fsetxattr))(int, const char *, const void *, size_t, int);
 static int (*REAL(mkostemp64))(char *, int);
 static int (*REAL(open64))(const char *, int, ...);
 static int (*REAL(unlink))(const char *);
@@ -90,6 +92,7 @@ static void find(void)
 	FIND(chmod);
 	FIND(fchmod);
 	FIND(fchown);
+	FIND(fsetxattr);
 	FIND(mkostemp64);
 	FIND(open64);
 	FIND(unlink);
@@ -356,6 +359,11 @@ int fchmod(int fd, mode_t mode)
 int fchown(int fd, uid_t uid, gid_t gid)
 {
 	return due(NAME, -1) ? fail() : REAL(fchown)(fd, uid, gid);
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+	return due(NAME, -1) ? fail() : REAL(fsetxattr)(fd, name, value, size, flags);
 }
 
 int mkostemp64(char *path, int flags)
