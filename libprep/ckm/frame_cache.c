@@ -66,10 +66,12 @@ static void drop(struct prep_frame_cache *c, struct prep_cached_frame *f)
 /* Of the frames that nobody holds, those put longest ago go. */
 static void drop_old(struct prep_frame_cache *c, uint64_t keep)
 {
-	while (c->idle > keep) {
-		struct prep_cached_frame *f = c->oldest;
+	struct prep_cached_frame *f;
 
-		remove_idle(c, f);
+	while ((f = c->oldest) != NULL && c->idle > keep) {
+		c->oldest = f->newer;
+		*(c->oldest != NULL ? &c->oldest->older : &c->newest) = NULL;
+		c->idle -= size_of(c, f);
 		drop(c, f);
 	}
 }

@@ -34,22 +34,20 @@ int prep_http_check_url(const char *url, struct prep_err *err)
 {
 	CURLU *u = curl_url();
 	char *scheme = NULL, *password = NULL, *path = NULL;
+	bool parsed;
 	int r = 0;
 
 	if (u == NULL)
 		return prep_fail_nomem(err);
+	parsed = curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK;
 	/* First: no message may show it. */
-	if (has_password(url))
+	if (has_password(url) || (parsed && curl_url_get(u, CURLUPART_PASSWORD, &password, 0) == CURLUE_OK))
 		r = prep_fail(err, PREP_EUSAGE,
 			      "a password in the URL is seen by every user of this host: give it by a file");
-	else if (curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
-	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-	    (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0 && strcmp(scheme, "file") != 0))
+	else if (!parsed || curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+		 (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0 && strcmp(scheme, "file") != 0))
 		r = prep_fail(err, PREP_EUSAGE, "%s: not a URL of http, https or file%s", url,
 			      strchr(url, ' ') != NULL ? ": a space in it is written %20" : "");
-	else if (curl_url_get(u, CURLUPART_PASSWORD, &password, 0) == CURLUE_OK)
-		r = prep_fail(err, PREP_EUSAGE,
-			      "a password in the URL is seen by every user of this host: give it by a file");
 	else if (curl_url_get(u, CURLUPART_PATH, &path, 0) != CURLUE_OK || path[strlen(path) - 1] == '/')
 		r = prep_fail(err, PREP_EUSAGE, "%s: names no file", url);
 	curl_free(scheme);
