@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd/trim.h"
+#include "libprep/base/file.h"
 #include "libprep/ckm/section.h"
 #include "libprep/disk/undo_mark.h"
 #include "libprep/trim/local_index.h"
@@ -111,18 +112,22 @@ static void parse(struct opts *o, int argc, char **argv)
 	o->cmd.in_place = o->compare || o->list;
 }
 
-/* Whether a file begins as a package, or its index, does. */
-static bool is_package(const char *path)
+/* Whether a file begins as a package, or its index, does: 1, 0, -1. What cannot be opened is for others to tell. */
+static int is_package(const char *path, struct prep_err *err)
 {
 	/* Not to wait for a pipe's writer. */
 	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	uint8_t magic[8];
-	bool ret;
+	struct stat st;
+	int r = 0;
 
-	ret = fd >= 0 && read(fd, magic, sizeof magic) == sizeof magic && (prep_ckm_is_package(magic) || prep_ckm_is_section(magic));
-	if (fd >= 0)
-		close(fd);
-	return ret;
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= (off_t)sizeof magic)
+		r = prep_file_pread(fd, magic, sizeof magic, 0, path, err) < 0 ? -1
+			: prep_ckm_is_package(magic) || prep_ckm_is_section(magic);
+	close(fd);
+	return r;
 }
 
 /* ---- Of a package ---- */
@@ -339,9 +344,11 @@ static int scan_one(struct opts *o, struct local *l, const char *path, struct pr
 	};
 	struct prep_scan_report *report = &l->report[l->catalog.origins];
 	struct stat st;
+	int package;
 
-	if (is_package(path))
-		return prep_fail(err, PREP_EUSAGE, "%s: a package: extract its index alone", path);
+	package = is_package(path, err);
+	if (package != 0)
+		return package < 0 ? -1 : prep_fail(err, PREP_EUSAGE, "%s: a package: extract its index alone", path);
 	if (stat(path, &st) != 0)
 		return prep_fail_errno(err, "%s: cannot open", path);
 	return S_ISDIR(st.st_mode)
@@ -454,6 +461,8 @@ static int confine(struct opts *o, struct prep_err *err)
 
 static int run(struct opts *o, struct prep_err *err)
 {
+	int package = 0;
+
 	for (int i = 1; i < o->operands && o->compare; i++)
 		if (trim_add_seed(&o->trim, o->operand[i], false, err) < 0)
 			return -1;
@@ -463,9 +472,11 @@ static int run(struct opts *o, struct prep_err *err)
 		return list(o, err);
 	if (o->compare)
 		return compare(o, err);
-	if (o->operands == 1 && o->trim.client_settings == NULL && is_package(o->operand[0]))
-		return extract(o, err);
-	return make_local(o, err);
+	if (o->operands == 1 && o->trim.client_settings == NULL)
+		package = is_package(o->operand[0], err);
+	if (package < 0)
+		return -1;
+	return package > 0 ? extract(o, err) : make_local(o, err);
 }
 
 int main(int argc, char **argv)
