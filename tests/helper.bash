@@ -187,11 +187,14 @@ cut_off() {
 	local image=$1 n
 	shift
 	skip_under_valgrind 'its threads survive being killed'
-	for n in $(seq 2 40); do
+	for n in $(seq 2 40) $(seq 42 3 600); do
 		rm -f "$image.prep-journal"
 		cp --sparse=always "$image.was" "$image"
-		env FAULTS_HOW=kill FAULTS_AT="$n" LD_PRELOAD="$build/tests/faults.so" \
-			ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 "$@" 2>/dev/null || true
+		# the shell too tells of who was killed
+		{
+			env FAULTS_HOW=kill FAULTS_AT="$n" LD_PRELOAD="$build/tests/faults.so" \
+				ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 "$@" || true
+		} 2>/dev/null
 		[ ! -e "$image.prep-journal" ] || return 0
 	done
 	return 1

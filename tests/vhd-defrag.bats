@@ -664,3 +664,21 @@ prepare_faults() {
 	vhd-compact -q --block-size 512K -o made/a.vhd made/a.raw
 	survives a.vhd 'kill tear eio enospc'
 }
+
+@test "a journal that waits is not applied where moved data is no longer there" {
+	new_image x.raw.was --size 48M --style xp --format raw
+	digest x.raw.was >want
+	cut_off x.raw vhd-defrag -q -i x.raw
+	cp x.raw y.raw
+	cp x.raw.prep-journal y.raw.prep-journal
+	# what a file made and deleted since would leave in a cluster that was free
+	at=$(cmp -l x.raw.was x.raw | awk 'NR == 1 { print $1 - 1 }')
+	[ -n "$at" ]
+	poke x.raw "$at" "$(printf %02x $(((16#$(peek x.raw "$at" 1) + 1) % 256)))"
+	run -3 vhd-info x.raw
+	[ -e x.raw.prep-journal ]
+	digest x.raw | diff want -
+	run -0 vhd-info y.raw
+	[ ! -e y.raw.prep-journal ]
+	digest y.raw | diff want -
+}

@@ -53,6 +53,8 @@ static int apply(struct prep_journal_file *f, const char *name, struct prep_disk
 			return -1;
 		if (r.kind == PREP_JOURNAL_END)
 			break;
+		if (r.kind == PREP_JOURNAL_HELD || r.kind == PREP_JOURNAL_HELD_ZERO)
+			continue;
 		if (r.kind != PREP_JOURNAL_DATA ? apply_fill(d, &r, zeroed, err) < 0
 					  : prep_disk_write(d, r.data, (size_t)r.len, r.off, err) < 0)
 			return -1;
@@ -93,7 +95,7 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 		r = prep_journal_file_write(overlay, name, path, &st, err);
 	if (r < 0)
 		goto out;
-	r = prep_journal_file_open(name, d, &f, &first);
+	r = prep_journal_file_open(name, d, true, &f, &first);
 	if (r == 0)
 		r = apply(f, name, d, zeroed, progress, &first);
 	if (r < 0)
@@ -205,7 +207,7 @@ int prep_journal_recover(const char *path, const struct prep_parents *parents, s
 		goto out;
 	/* Now that the image is locked: who had it before may have finished on its own. */
 	if (waits(name)) {
-		r = prep_journal_file_open(name, d, &f, err);
+		r = prep_journal_file_open(name, d, false, &f, err);
 		if (r == 0)
 			r = apply(f, name, d, &zeroed, NULL, err);
 		prep_journal_file_close(f);

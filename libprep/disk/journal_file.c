@@ -21,7 +21,8 @@
  *   digest   SHA-256 of the witnesses' bytes
  *   records  u64 offset, u64 length, u32 kind, u32 fill byte; data are followed by
  *            u32 CRC-32 of each of their sectors before the change, and their new bytes,
- *            exact fills, which are no longer than data, by the former alone;
+ *            exact fills, which are no longer than data, by the former alone; before all of these, ascending,
+ *            what moved data holds already: data of at most 1 MiB with its CRC-32 as fill byte, or zeros;
  *            the last is of kind "end"
  *   digest   SHA-256 of everything before
  *
@@ -30,6 +31,7 @@
  */
 #define MAGIC "prepjrn4"
 #define HEADER_SIZE 24
+#define HELD_MAX (1024u * 1024)
 #define RECORD_SIZE 24
 #define DIGEST_SIZE 32
 #define SAMPLES 64          /* pages all over the disk, besides what the overlay guards */
@@ -244,7 +246,7 @@ static int put_record(struct stream *s, const struct prep_journal_record *r, str
 	put_le64(head, r->off);
 	put_le64(head + 8, r->len);
 	put_le32(head + 16, r->kind);
-	put_le32(head + 20, r->byte);
+	put_le32(head + 20, r->kind == PREP_JOURNAL_HELD ? r->crc : r->byte);
 	if (put(s, head, sizeof head, err) < 0)
 		return -1;
 	if (r->kind != PREP_JOURNAL_DATA && r->kind != PREP_JOURNAL_FILL_EXACT)
@@ -256,6 +258,23 @@ static int put_record(struct stream *s, const struct prep_journal_record *r, str
 	return r->kind == PREP_JOURNAL_DATA ? put(s, r->data, (size_t)r->len, err) : 0;
 }
 
+static int put_held(struct stream *s, const struct prep_disk *overlay, struct prep_err *err)
+{
+	struct prep_journal_record r = { .len = 0 };
+	size_t n;
+	const struct prep_overlay_settled *held = prep_overlay_settled(overlay, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		r.off = held[i].off;
+		r.len = held[i].len;
+		r.kind = held[i].zero ? PREP_JOURNAL_HELD_ZERO : PREP_JOURNAL_HELD;
+		r.crc = held[i].crc;
+		if (put_record(s, &r, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int prep_journal_file_write(struct prep_disk *overlay, const char *path, const char *image, const struct stat *st,
 			    struct prep_err *err)
 {
@@ -265,9 +284,10 @@ int prep_journal_file_write(struct prep_disk *overlay, const char *path, const c
 	uint8_t head[HEADER_SIZE] = MAGIC, digest[DIGEST_SIZE], at[16];
 	struct witness *w = NULL;
 	struct prep_journal_record record = { .len = 0 };
-	size_t n;
+	size_t n, held;
 	int r;
 
+	prep_overlay_settled(overlay, &held);
 	if (choose_witnesses(overlay, &w, &n, err) < 0 || digest_witnesses(d, w, n, digest, err) < 0) {
 		free(w);
 		return -1;
@@ -284,7 +304,7 @@ int prep_journal_file_write(struct prep_disk *overlay, const char *path, const c
 	/* Twice: what is journalled is written to the image as well, perhaps to new blocks. */
 	if (r == 0)
 		r = prep_output_check_space(s.out, 2 * prep_overlay_page_bytes(overlay) +
-						   prep_overlay_ranges(overlay) * RECORD_SIZE, err);
+						   (prep_overlay_ranges(overlay) + held) * RECORD_SIZE, err);
 	if (r == 0)
 		r = put(&s, head, sizeof head, err);
 	for (size_t i = 0; r == 0 && i < n; i++) {
@@ -294,6 +314,8 @@ int prep_journal_file_write(struct prep_disk *overlay, const char *path, const c
 	}
 	if (r == 0)
 		r = put(&s, digest, sizeof digest, err);
+	if (r == 0)
+		r = put_held(&s, overlay, err);
 	next_change(&changes, 0, err);
 	do {
 		if (r == 0)
@@ -332,8 +354,10 @@ int prep_journal_file_next(struct prep_journal_file *f, struct prep_journal_reco
 	r->off = get_le64(head);
 	r->len = get_le64(head + 8);
 	r->kind = get_le32(head + 16);
-	r->byte = (uint8_t)get_le32(head + 20);
-	if (r->off > f->disk_size || r->len > f->disk_size - r->off || r->kind > PREP_JOURNAL_FILL_EXACT ||
+	r->crc = get_le32(head + 20);
+	r->byte = (uint8_t)r->crc;
+	if (r->off > f->disk_size || r->len > f->disk_size - r->off || r->kind > PREP_JOURNAL_HELD_ZERO ||
+	    (r->kind == PREP_JOURNAL_HELD && r->len > HELD_MAX) ||
 	    ((r->kind == PREP_JOURNAL_DATA || r->kind == PREP_JOURNAL_FILL_EXACT) && r->len > DATA_MAX))
 		return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
 	if (r->kind != PREP_JOURNAL_DATA && r->kind != PREP_JOURNAL_FILL_EXACT)
@@ -364,13 +388,42 @@ static int data_fits(struct prep_disk *d, const struct prep_journal_record *r, s
 	return 1;
 }
 
+/* Whether what moved data holds is still there: 1, 0, or -1. Holes are not read, so no more is than the image has. */
+static int held_fits(struct prep_disk *d, const struct prep_journal_record *r, uint8_t *buf, struct prep_err *err)
+{
+	const bool zero = r->kind == PREP_JOURNAL_HELD_ZERO;
+	struct prep_extent e;
+
+	for (uint64_t off = r->off, end = r->off + r->len; off < end; off += e.len) {
+		if (prep_disk_extent(d, off, end, &e, err) < 0)
+			return -1;
+		if (e.kind != PREP_EXTENT_DATA && zero)
+			continue;
+		if (e.kind != PREP_EXTENT_DATA && e.len == r->len)
+			return 0;
+		e.len = prep_min(e.len, HELD_MAX);
+		if (!zero)
+			break;
+		if (prep_disk_read(d, buf, (size_t)e.len, off, err) < 0)
+			return -1;
+		if (!prep_is_zero(buf, (size_t)e.len))
+			return 0;
+	}
+	if (zero)
+		return 1;
+	if (prep_disk_read(d, buf, (size_t)r->len, r->off, err) < 0)
+		return -1;
+	return crc32(0, buf, (uInt)r->len) == r->crc;
+}
+
 /* Read the journal through, and check it against itself: 1 when it is for disk d, 0 when not, or -1. */
-static int read_through(struct prep_journal_file *f, struct prep_disk *d, struct witness *w, struct prep_err *err)
+static int read_through(struct prep_journal_file *f, struct prep_disk *d, bool fresh, struct witness *w, uint8_t *buf,
+			struct prep_err *err)
 {
 	uint8_t head[HEADER_SIZE], digest[DIGEST_SIZE], want[DIGEST_SIZE], end[DIGEST_SIZE], at[16];
 	struct stream *s = &f->s;
 	struct prep_journal_record record = { .len = 0 };
-	uint64_t n, bytes = 0;
+	uint64_t n, bytes = 0, held = 0;
 	int fits = 1;
 
 	if (get(s, head, sizeof head, err) < 0)
@@ -398,6 +451,13 @@ static int read_through(struct prep_journal_file *f, struct prep_disk *d, struct
 			return -1;
 		if (fits > 0 && (record.kind == PREP_JOURNAL_DATA || record.kind == PREP_JOURNAL_FILL_EXACT))
 			fits = data_fits(d, &record, err);
+		if (record.kind == PREP_JOURNAL_HELD || record.kind == PREP_JOURNAL_HELD_ZERO) {
+			if (record.off < held)
+				return prep_fail(err, PREP_EDAMAGED, "%s: the journal is damaged", s->name);
+			held = record.off + record.len;
+			if (fits > 0 && !fresh)
+				fits = held_fits(d, &record, buf, err);
+		}
 		if (fits < 0)
 			return -1;
 	} while (record.kind != PREP_JOURNAL_END);
@@ -429,23 +489,27 @@ static int open_stream(struct stream *s, const char *path, struct prep_err *err)
 	return sha_start(&s->sha, err);
 }
 
-int prep_journal_file_open(const char *path, struct prep_disk *d, struct prep_journal_file **ret, struct prep_err *err)
+int prep_journal_file_open(const char *path, struct prep_disk *d, bool fresh, struct prep_journal_file **ret,
+			   struct prep_err *err)
 {
 	struct prep_journal_file *f = calloc(1, sizeof *f);
 	struct witness *w = calloc(WITNESSES_MAX, sizeof *w);
+	uint8_t *buf = malloc(HELD_MAX);
 	int r = -1;
 
 	*ret = NULL;
-	if (f == NULL || w == NULL) {
+	if (f == NULL || w == NULL || buf == NULL) {
 		prep_fail_nomem(err);
 		free(f);
 		free(w);
+		free(buf);
 		return -1;
 	}
 	f->disk_size = d->size;
 	if (open_stream(&f->s, path, err) == 0)
-		r = read_through(f, d, w, err);
+		r = read_through(f, d, fresh, w, buf, err);
 	free(w);
+	free(buf);
 	if (r == 1) {
 		*ret = f;
 		return 0;

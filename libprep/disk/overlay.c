@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
@@ -47,6 +48,9 @@ struct overlay {
 
 	struct prep_overlay_guard *guard;
 	size_t guards;
+
+	struct prep_overlay_settled *settled;
+	size_t settleds, settled_room;
 };
 
 static struct overlay *overlay_of(const struct prep_disk *d)
@@ -375,16 +379,40 @@ int prep_overlay_patch(struct prep_disk *overlay, uint64_t off, uint64_t len, st
 	return len == 0 ? 0 : range_add(o, (struct range){ off, off + len, from, 0, false, off }, err);
 }
 
-/* Write to the base what has been read; what is zero takes no room there. */
-static int settle(struct prep_disk *base, const unsigned char *buf, size_t len, uint64_t off, struct prep_err *err)
+static int note_settled(struct overlay *o, const struct prep_overlay_settled *s, struct prep_err *err)
 {
-	uint64_t ignored;
-	bool zero;
+	struct prep_overlay_settled *last = o->settleds > 0 ? &o->settled[o->settleds - 1] : NULL;
 
-	for (size_t at = 0, n; at < len; at += n) {
-		n = prep_zero_run(buf + at, len - at, PAGE, &zero);
-		if ((zero ? prep_disk_zero(base, off + at, n, &ignored, err)
-			  : prep_disk_write(base, buf + at, n, off + at, err)) < 0)
+	if (last != NULL && last->zero && s->zero && last->off + last->len == s->off) {
+		last->len += s->len;
+		return 0;
+	}
+	if (o->settleds == o->settled_room) {
+		const size_t room = o->settled_room * 2 + 64;
+		struct prep_overlay_settled *more = reallocarray(o->settled, room, sizeof *more);
+
+		if (more == NULL)
+			return prep_fail_nomem(err);
+		o->settled = more;
+		o->settled_room = room;
+	}
+	o->settled[o->settleds++] = *s;
+	return 0;
+}
+
+/* Write to the base what has been read; what is zero takes no room there. */
+static int settle(struct overlay *o, const unsigned char *buf, size_t len, uint64_t off, struct prep_err *err)
+{
+	struct prep_overlay_settled s;
+	uint64_t ignored;
+
+	for (size_t at = 0; at < len; at += s.len) {
+		s.off = off + at;
+		s.len = prep_zero_run(buf + at, len - at, PAGE, &s.zero);
+		s.crc = s.zero ? 0 : (uint32_t)crc32(0, buf + at, (uInt)s.len);
+		if (note_settled(o, &s, err) < 0 ||
+		    (s.zero ? prep_disk_zero(o->base, s.off, s.len, &ignored, err)
+			    : prep_disk_write(o->base, buf + at, (size_t)s.len, s.off, err)) < 0)
 			return -1;
 	}
 	return 0;
@@ -409,7 +437,7 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 
 		for (uint64_t off = c->off, n; c->source == o->base && off < c->end; off += n) {
 			if (have > 0 && (have == PREP_MIB || to + have != off)) {
-				if (settle(o->base, buf, have, to, err) < 0)
+				if (settle(o, buf, have, to, err) < 0)
 					goto out;
 				have = 0;
 			}
@@ -424,7 +452,7 @@ int prep_overlay_settle(struct prep_disk *overlay, const struct prep_progress *p
 				goto out;
 		}
 	}
-	if (have > 0 && (settle(o->base, buf, have, to, err) < 0 || prep_disk_flush(o->base, err) < 0))
+	if (have > 0 && (settle(o, buf, have, to, err) < 0 || prep_disk_flush(o->base, err) < 0))
 		goto out;
 	for (size_t i = 0; i < o->ranges; i++)
 		if (o->range[i].source != o->base)
@@ -569,6 +597,14 @@ int prep_overlay_guard(struct prep_disk *overlay, uint64_t off, uint64_t len, st
 	return 0;
 }
 
+const struct prep_overlay_settled *prep_overlay_settled(const struct prep_disk *overlay, size_t *n)
+{
+	const struct overlay *o = overlay_of(overlay);
+
+	*n = o->settleds;
+	return o->settled;
+}
+
 const struct prep_overlay_guard *prep_overlay_guards(const struct prep_disk *overlay, size_t *n)
 {
 	*n = overlay_of(overlay)->guards;
@@ -611,6 +647,7 @@ static void overlay_close(struct prep_disk *d)
 	free(o->tmpdir);
 	free(o->range);
 	free(o->guard);
+	free(o->settled);
 	free(o);
 }
 

@@ -78,6 +78,17 @@ struct prep_overlay_guard {
 };
 const struct prep_overlay_guard *prep_overlay_guards(const struct prep_disk *overlay, size_t *n);
 
+/*
+ * What settling has written: data that the staged changes name from their new place on. Ascending, never overlapping.
+ * The journal looks whether it is still there: between a crash and its recovery others may have used what was free.
+ */
+struct prep_overlay_settled {
+	uint64_t off, len; /* of data at most 1 MiB */
+	bool zero;
+	uint32_t crc;      /* CRC-32 of data */
+};
+const struct prep_overlay_settled *prep_overlay_settled(const struct prep_disk *overlay, size_t *n);
+
 /* The first change at or after off: 1 and *ret, or 0 when there is none. */
 int prep_overlay_change(struct prep_disk *overlay, uint64_t off, struct prep_overlay_change *ret,
 			struct prep_err *err);
