@@ -282,6 +282,12 @@ static int check_base_stays(const struct opts *o, const char *index, const char 
 				       : ": input and output are the same file");
 }
 
+static int check_key_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
+{
+	return path != NULL && (same_file(path, o->cmd.output) || same_file(path, index))
+		       ? prep_fail(err, PREP_EUSAGE, "%s: would be overwritten: a key is no output", path) : 0;
+}
+
 /* The two files, first of all: what is wrong with them is better told before the work. */
 static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 {
@@ -301,6 +307,12 @@ static int open_outputs(struct opts *o, struct work *w, struct prep_err *err)
 		r = check_base_stays(o, index, o->base[i], err);
 	for (unsigned i = 0; r == 0 && i < o->images; i++)
 		r = check_base_stays(o, index, o->base_image[i], err);
+	for (unsigned i = 0; r == 0 && i < o->recipients; i++)
+		r = check_key_stays(o, index, o->recipient[i], err);
+	if (r == 0)
+		r = check_key_stays(o, index, o->sign, err);
+	if (r == 0)
+		r = check_key_stays(o, index, o->passphrase_file, err);
 	free(index);
 	return r;
 }

@@ -497,7 +497,8 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 	*ret = NULL;
 	if (cmd->dry_run && (path == NULL || prep_output_is_stream(path)))
 		return 0;
-	if (replace && strcmp(path, "-") != 0 && prep_undo_mark_check(path, err) < 0)
+	if (replace && !prep_output_is_stream(path) &&
+	    (prep_undo_mark_check(path, err) < 0 || (!cmd->in_place && prep_output_check_unused(path, err) < 0)))
 		return -1;
 	if (prep_output_open(path, replace, ret, err) < 0)
 		return -1;

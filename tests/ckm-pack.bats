@@ -526,4 +526,8 @@ every_way() {
 	[[ $output == *'is nothing without its parent'* ]]
 	run -2 ckm-pack -f -1 -o parent.vhd child.vhd
 	[ "$(sha256sum <parent.vhd)" = "$sum" ]
+	openssl genpkey -algorithm ed25519 -out sign.pem 2>/dev/null
+	sum=$(sha256sum <sign.pem)
+	run -2 ckm-pack -f -1 --sign sign.pem -o sign.pem new.raw
+	[ "$(sha256sum <sign.pem)" = "$sum" ]
 }

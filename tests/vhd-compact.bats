@@ -50,6 +50,18 @@ patchy() {
 	done
 }
 
+@test "an output that a machine runs on is not replaced" {
+	skip_without qemu-io
+	new_image x.vhd --size 32M
+	cp x.vhd used.vhd
+	qemu-io -f vpc used.vhd -c 'sleep 3000' >/dev/null 3>&- &
+	sleep 1
+	run -3 vhd-compact -f -o used.vhd x.vhd
+	[[ $output == *'in use'* ]]
+	wait
+	run -0 vhd-compact -f -o used.vhd x.vhd
+}
+
 @test "dynamic, fixed and raw in: the same dynamic VHD out, to a file, a pipe and in place" {
 	new_image x.raw --size 32M --format raw
 	for format in dynamic fixed raw; do

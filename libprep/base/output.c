@@ -322,19 +322,28 @@ static int plan_part(struct prep_output *out, const char *path, struct prep_err 
 	return 0;
 }
 
+int prep_output_check_unused(const char *path, struct prep_err *err)
+{
+	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0)
+		return 0;
+	r = prep_file_lock(fd, false, path, err);
+	close(fd);
+	return r;
+}
+
 int prep_output_check_part(const char *path, bool replace, struct prep_err *err)
 {
 	struct prep_output *out = new_output(replace);
-	int fd, r;
+	int r;
 
 	if (out == NULL)
 		return prep_fail_nomem(err);
 	r = plan_part(out, path, err);
-	/* A virtual machine that runs on it would go on writing to a file without a name. */
-	if (r == 0 && (fd = open(out->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) >= 0) {
-		r = prep_file_lock(fd, false, path, err);
-		close(fd);
-	}
+	if (r == 0)
+		r = prep_output_check_unused(path, err);
 	prep_output_close(out);
 	return r;
 }

@@ -63,6 +63,12 @@ void prep_output_set_like(struct prep_output *out, const struct stat *st, const 
 /* Whether writing at any offset works, and zeros may be left as holes. */
 bool prep_output_seekable(const struct prep_output *out);
 
+/*
+ * PREP_EREFUSED where a process changes the file `path`, or a virtual machine runs on it: it would go on writing to a file
+ * without a name. What cannot be opened is used by nobody that could be asked.
+ */
+int prep_output_check_unused(const char *path, struct prep_err *err);
+
 /* Whether an output of that name is written as a stream: "-", a pipe or a character device. */
 bool prep_output_is_stream(const char *path);
 
