@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "cmd/trim.h"
-#include "libprep/disk/undo_mark.h"
+#include "libprep/disk/disk.h"
 #include "libprep/ckm/keys.h"
 #include "libprep/trim/fetch.h"
 #include "libprep/trim/target.h"
@@ -263,7 +263,7 @@ static int list_seeds(struct opts *o, struct prep_err *err)
 	if (o->cmd.output != NULL)
 		r = prep_output_check_part(o->cmd.output, o->cmd.force, err);
 	if (o->cmd.output != NULL && o->cmd.force && r == 0)
-		r = prep_undo_mark_check(o->cmd.output, err);
+		r = prep_disk_check_replaced(o->cmd.output, err);
 	if (o->cmd.output != NULL && r == 0 && stat(o->cmd.output, &st) == 0 && S_ISREG(st.st_mode))
 		r = trim_add_seed(&o->trim, o->cmd.output, true, err);
 	/* One of a folder that does not open may be meant for someone else. */

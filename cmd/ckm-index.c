@@ -11,7 +11,7 @@
 #include "cmd/trim.h"
 #include "libprep/base/file.h"
 #include "libprep/ckm/section.h"
-#include "libprep/disk/undo_mark.h"
+#include "libprep/disk/disk.h"
 #include "libprep/trim/local_index.h"
 
 static const char usage[] =
@@ -316,9 +316,13 @@ struct local {
 static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 {
 	struct prep_err why = PREP_ERR_INIT;
+	struct stat st, out;
 
-	if (o->cmd.output == NULL || access(o->cmd.output, F_OK) != 0)
+	if (o->cmd.output == NULL || stat(o->cmd.output, &out) != 0)
 		return 0;
+	for (int i = 0; i < o->operands; i++)
+		if (stat(o->operand[i], &st) == 0 && st.st_dev == out.st_dev && st.st_ino == out.st_ino)
+			return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file", o->cmd.output);
 	if (prep_local_index_read(o->cmd.output, &l->known, &why) == 0) {
 		l->refresh = true;
 		return 0;
@@ -333,7 +337,7 @@ static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 		return 0;
 	}
 	if (o->cmd.force)
-		return prep_undo_mark_check(o->cmd.output, err);
+		return prep_disk_check_replaced(o->cmd.output, err);
 	return prep_fail(err, PREP_EREFUSED, "%s: the file exists, and is no local index (-f overwrites it)", o->cmd.output);
 }
 

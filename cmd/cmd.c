@@ -497,8 +497,9 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 	*ret = NULL;
 	if (cmd->dry_run && (path == NULL || prep_output_is_stream(path)))
 		return 0;
+	/* In place the image itself is open, and locked, all the time. */
 	if (replace && !prep_output_is_stream(path) &&
-	    (prep_undo_mark_check(path, err) < 0 || (!cmd->in_place && prep_output_check_unused(path, err) < 0)))
+	    (cmd->in_place ? prep_undo_mark_check : prep_disk_check_replaced)(path, err) < 0)
 		return -1;
 	if (prep_output_open(path, replace, ret, err) < 0)
 		return -1;
@@ -509,6 +510,8 @@ int cmd_open_output(struct cmd *cmd, const char *path, bool replace, const char 
 		return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file%s", path,
 				 strstr(cmd->usage, "--in-place") != NULL ? " (-i changes it in place)" : "");
 	}
+	if (!cmd->in_place)
+		prep_output_set_check(*ret, prep_disk_check_replaced);
 	if (cmd->dry_run) {
 		prep_output_close(*ret);
 		*ret = NULL;

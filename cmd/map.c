@@ -127,17 +127,7 @@ static int draw(const struct prep_inspect *in, const char *title, struct prep_ou
 	return emit(out, err, "</svg>\n");
 }
 
-int map_svg(const struct prep_inspect *in, const char *title, const char *path, bool force,
-	    struct prep_err *err)
+int map_svg(const struct prep_inspect *in, const char *title, struct prep_output *out, struct prep_err *err)
 {
-	struct prep_output *out;
-	int r;
-
-	if (prep_output_open(path, force, &out, err) < 0)
-		return -1;
-	r = draw(in, title, out, err);
-	if (r == 0)
-		r = prep_output_commit(out, err);
-	prep_output_close(out);
-	return r;
+	return draw(in, title, out, err) < 0 ? -1 : prep_output_commit(out, err);
 }

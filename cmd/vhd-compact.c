@@ -231,6 +231,10 @@ static int dry_run(struct opts *o, const struct input *in, const struct prep_exp
 
 		/* The table of a large disk is longer than a block. */
 		res->written.blocks = (res->file_size - total * 4 - 4096) / (how->block_size + 4096);
+	} else {
+		/* As long as the disk, whatever of it is a hole. */
+		res->allocated = res->file_size;
+		res->file_size = res->disk_size + (how->format == PREP_FORMAT_FIXED ? PREP_VHD_SECTOR : 0);
 	}
 	return 0;
 }
@@ -278,13 +282,14 @@ static void report(const struct opts *o, const struct input *in, const struct pr
 		fprintf(f, "%s, ", cmd_size(in->file_size));
 	if (in->blocks != 0 && how->format == PREP_FORMAT_DYNAMIC)
 		fprintf(f, "%" PRIu64 " blocks, ", in->blocks);
-	fprintf(f, "%s %s", o->cmd.dry_run ? "would become at most" : "became", cmd_size(res->file_size));
+	fprintf(f, "%s %s", !o->cmd.dry_run ? "became" : how->format == PREP_FORMAT_DYNAMIC ? "would become at most"
+		: "would become", cmd_size(res->file_size));
 	if (how->format == PREP_FORMAT_DYNAMIC)
 		fprintf(f, ", %" PRIu64 " blocks of %s", res->written.blocks, cmd_size(how->block_size));
 	if (o->align != 0)
 		fprintf(f, ", a disk of %" PRIu64 " bytes", res->disk_size);
-	if (!o->cmd.dry_run && res->allocated < res->file_size)
-		fprintf(f, " (%s on the host)", cmd_size(res->allocated));
+	if (res->allocated > 0 && res->allocated < res->file_size)
+		fprintf(f, " (%s%s on the host)", o->cmd.dry_run ? "at most " : "", cmd_size(res->allocated));
 	if (!o->cmd.dry_run && o->cmd.verbose)
 		fprintf(f, ", %s of data", cmd_size(res->written.data));
 	fputc('\n', f);

@@ -55,7 +55,7 @@ struct opts {
 	char **image;
 	int images;
 	bool check, quick, map;
-	const char *svg;
+	struct prep_output *svg; /* NULL: none. cmd.output is its name */
 	json_t *all; /* with --json: the reports */
 };
 
@@ -90,19 +90,21 @@ static void parse(struct opts *o, int argc, char **argv)
 			o->map = true;
 			break;
 		case OPT_SVG:
-			o->svg = optarg;
+			o->cmd.output = optarg;
 			break;
 		default:
 			cmd_option(&o->cmd, c);
 		}
 	}
 	/* The report is what standard output is for, whatever else is asked. */
-	o->cmd.dry_run = true;
+	o->cmd.dry_run = o->cmd.output == NULL;
 	if (optind == argc)
 		cmd_usage(&o->cmd, "no image named ('-' is standard input)");
-	if (o->svg != NULL && argc - optind > 1)
+	if (o->cmd.output != NULL && argc - optind > 1)
 		cmd_usage(&o->cmd, "--svg draws one image");
-	if (o->quick && (o->map || o->svg != NULL))
+	if (o->cmd.output != NULL && strcmp(o->cmd.output, "-") == 0)
+		cmd_usage(&o->cmd, "--svg needs a file: standard output carries the report");
+	if (o->quick && (o->map || o->cmd.output != NULL))
 		cmd_usage(&o->cmd, "--quick leaves out what --map and --svg draw");
 }
 
@@ -188,13 +190,18 @@ static void print_parents(const struct opts *o, const struct image *im)
 	char id[37];
 
 	for (const struct prep_disk *p = im->disk->parent; p != NULL; p = p->parent) {
-		printf("%s%s, %s", p == im->disk->parent ? "  parent:      " : "               ", p->name, format_name(p));
+		fputs(p == im->disk->parent ? "  parent:      " : "               ", stdout);
+		cmd_print_text(stdout, p->name);
+		printf(", %s", format_name(p));
 		if (o->cmd.verbose && prep_disk_id(p, raw))
 			printf(", id %s", guid(raw, false, id));
 		putchar('\n');
 	}
-	if (im->undo.path != NULL)
-		printf("  undo disk:   %s\n", im->undo.path);
+	if (im->undo.path != NULL) {
+		fputs("  undo disk:   ", stdout);
+		cmd_print_text(stdout, im->undo.path);
+		putchar('\n');
+	}
 }
 
 static void print_vhdx(const struct opts *o, const struct image *im)
@@ -576,8 +583,8 @@ static int confine(struct opts *o, int open, struct prep_err *err)
 
 	for (int i = o->images - open; i < o->images; i++)
 		cmd_may_open(&o->cmd, &may, o->image[i]);
-	if (o->svg != NULL)
-		prep_sandbox_output(&may, o->svg);
+	if (o->cmd.output != NULL)
+		prep_sandbox_output(&may, o->cmd.output);
 	return cmd_confine(&o->cmd, &may, err);
 }
 
@@ -614,7 +621,7 @@ static int inspect_image(struct opts *o, const char *path, struct prep_err *err)
 	else
 		print(o, &im);
 	if (o->svg != NULL)
-		r = map_svg(&im.in, im.path, o->svg, o->cmd.force, err);
+		r = map_svg(&im.in, im.path, o->svg, err);
 	if (r == 0 && o->check && im.in.damaged)
 		r = prep_fail(err, PREP_EDAMAGED, "%s: damage found", im.path);
 	prep_inspect_clear(&im.in);
@@ -636,6 +643,9 @@ int main(int argc, char **argv)
 	o.images = argc - optind;
 	if (confine(&o, o.images, &first) < 0)
 		return cmd_finish(&o.cmd, &first);
+	/* What is wrong with the picture's name is told before the work. */
+	if (o.cmd.output != NULL && cmd_open_output(&o.cmd, o.cmd.output, o.cmd.force, o.image[0], &o.svg, &first) < 0)
+		return cmd_finish(&o.cmd, &first);
 	for (int i = optind; i < argc; i++) {
 		struct prep_err err = PREP_ERR_INIT;
 		int s;
@@ -652,6 +662,7 @@ int main(int argc, char **argv)
 			cmd_print_json(&o.cmd, json_incref(o.all));
 		json_decref(o.all);
 	}
+	prep_output_close(o.svg);
 	if (status == PREP_DONE) {
 		struct prep_err none = PREP_ERR_INIT;
 

@@ -115,7 +115,8 @@ static void report_status(const struct opts *o, const struct prep_undo_report *r
 		printf("%s: no undo disk stands on it\n", rep->base);
 		return;
 	}
-	printf("%s: undo disk%s\n", rep->undo, rep->present ? "" : ", not there");
+	cmd_print_text(stdout, rep->undo);
+	printf(": undo disk%s\n", rep->present ? "" : ", not there");
 	if (rep->present) {
 		printf("  holds:       %s in %" PRIu64 " sectors of %s\n", cmd_size(rep->own), rep->own / 512,
 		       cmd_size(rep->size));

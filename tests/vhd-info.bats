@@ -164,6 +164,10 @@ warns() {
 	vhd-info -f --svg map.svg x.vhd >/dev/null
 	cmp map.svg before.svg
 	run -2 vhd-info --svg map.svg x.vhd x.vhd
+	run -2 vhd-info --svg - x.vhd
+	sha256sum x.vhd >sum
+	run -2 vhd-info -f --svg x.vhd x.vhd
+	sha256sum -c --quiet sum
 	run -2 vhd-info --map --quick x.vhd
 	run -3 vhd-info -f --svg . x.vhd
 }

@@ -84,8 +84,11 @@ mode() {
 	make_base
 	vhd-undo create -q base.vhd undo.vhd
 	new_image other.vhd --size 32M
+	ckm-pack -q -0 -o other.ckm other.vhd
 	for c in 'vhd-rmfile -i base.vhd /pagefile.sys' 'vhd-zerofree -i base.vhd' 'vhd-compact -i base.vhd' \
-		'vhd-defrag -i base.vhd' 'vhd-compact -f -o base.vhd other.vhd' 'vhd-zerofree -f -o base.vhd other.vhd'; do
+		'vhd-defrag -i base.vhd' 'vhd-compact -f -o base.vhd other.vhd' 'vhd-zerofree -f -o base.vhd other.vhd' \
+		'vhd-info -f --svg base.vhd other.vhd' 'ckm-index -f -o base.vhd other.vhd' 'ckm-unpack -f -o base.vhd other.ckm' \
+		"ckm-fetch --no-cache -f -o base.vhd file://$PWD/other.ckm"; do
 		read -r -a words <<<"$c"
 		run -3 "${words[@]}"
 		[[ $output = *": base.vhd: the undo disk $PWD/undo.vhd stands on it: 'vhd-undo commit' or 'vhd-undo discard' first" ]]
@@ -318,6 +321,27 @@ mode() {
 	done
 	run -1 vhd-undo create absent.vhd undo.vhd
 	run -1 vhd-undo commit absent.vhd
+}
+
+@test "made on what is about to be replaced: it is not" {
+	make_base
+	new_image other.vhd --size 32M
+	(cat other.vhd; vhd-undo create -q base.vhd undo.vhd) | { run -3 vhd-compact -f -o base.vhd; echo "$output" >said; }
+	grep -q "/base.vhd: the undo disk $PWD/undo.vhd stands on it" said
+	sha256sum -c --quiet base.sum
+}
+
+@test "a mark that is no file, and one with a name that a terminal would obey" {
+	new_image base.vhd --size 32M
+	mkfifo base.vhd.prep-undo
+	run -4 timeout 10 vhd-info --quick base.vhd
+	[[ $output = *'base.vhd.prep-undo: not the mark of an undo disk, which is a file' ]]
+	rm base.vhd.prep-undo
+	printf '%s\n' 'prep-undo 1' 'id 00112233-4455-6677-8899-aabbccddeeff' 'mode 644' 'base 1 1.000000000' 'state open' \
+		"undo /x"$'\e''[2J' >base.vhd.prep-undo
+	vhd-info --quick base.vhd >out
+	grep -q 'undo disk: */x' out
+	run ! grep -q $'\e' out
 }
 
 @test "an undo disk or a base that is in use is left alone" {

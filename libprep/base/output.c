@@ -33,6 +33,7 @@ struct prep_output {
 	bool settled;
 	bool named_anew;   /* the commit gave it a name that no file had */
 	bool committed;
+	int (*check)(const char *path, struct prep_err *err); /* before a file is replaced; NULL: none */
 	mode_t mode;       /* of the finished file: until then it is 0600 */
 	bool owned;        /* a file is replaced, whose owner it gets */
 	uid_t uid;
@@ -342,8 +343,6 @@ int prep_output_check_part(const char *path, bool replace, struct prep_err *err)
 	if (out == NULL)
 		return prep_fail_nomem(err);
 	r = plan_part(out, path, err);
-	if (r == 0)
-		r = prep_output_check_unused(path, err);
 	prep_output_close(out);
 	return r;
 }
@@ -413,6 +412,11 @@ int prep_output_fd(const struct prep_output *out)
 const char *prep_output_name(const struct prep_output *out)
 {
 	return out->path;
+}
+
+void prep_output_set_check(struct prep_output *out, int (*check)(const char *path, struct prep_err *err))
+{
+	out->check = check;
 }
 
 void prep_output_set_mode(struct prep_output *out, mode_t mode)
@@ -656,6 +660,8 @@ int prep_output_commit(struct prep_output *out, struct prep_err *err)
 		out->committed = true;
 		return 0;
 	}
+	if (out->replace && out->check != NULL && out->check(out->path, err) < 0)
+		return -1;
 	if (out->temp == NULL && link_temp(out, err) < 0)
 		return -1;
 	if (out->temp != NULL) {

@@ -60,6 +60,12 @@ void prep_output_set_mode(struct prep_output *out, mode_t mode);
 /* The same, and its owner and access list, as those of the file `path` with this st. */
 void prep_output_set_like(struct prep_output *out, const struct stat *st, const char *path);
 
+/*
+ * Ask this, of the file's path, before the commit replaces a file: what could be replaced at the start may be in use by
+ * then. 0, or -1 with *err, and the commit fails.
+ */
+void prep_output_set_check(struct prep_output *out, int (*check)(const char *path, struct prep_err *err));
+
 /* Whether writing at any offset works, and zeros may be left as holes. */
 bool prep_output_seekable(const struct prep_output *out);
 

@@ -11,6 +11,7 @@
 
 #include "libprep/base/bytes.h"
 #include "libprep/base/file.h"
+#include "libprep/base/output.h"
 #include "libprep/disk/journal.h"
 #include "libprep/disk/parent.h"
 #include "libprep/disk/raw.h"
@@ -179,6 +180,11 @@ static int check_writable(const char *path, struct prep_err *err)
 		return prep_fail(err, PREP_EREFUSED,
 				 "%s: read-only, as the base of an undo disk is: 'chmod u+w' if it is none", path);
 	return 0;
+}
+
+int prep_disk_check_replaced(const char *path, struct prep_err *err)
+{
+	return prep_undo_mark_check(path, err) < 0 ? -1 : prep_output_check_unused(path, err);
 }
 
 /*

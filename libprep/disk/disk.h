@@ -108,6 +108,12 @@ int prep_disk_open_fd_chain(int fd, const char *name, bool named, unsigned flags
 			    struct prep_err *err);
 
 /*
+ * PREP_EREFUSED when the file `path` is not to be replaced by another: an undo disk stands on it, or it is in use
+ * (prep_output_check_unused).
+ */
+int prep_disk_check_replaced(const char *path, struct prep_err *err);
+
+/*
  * Whether opening the image `path` looks for files that the image names, anywhere: it is,
  * by its first and last sector, a differencing VHD, or a VHDX, which may be one.
  * False for what cannot be read.

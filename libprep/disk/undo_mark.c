@@ -65,15 +65,20 @@ int prep_undo_mark_read(const char *base, struct prep_undo_mark *ret, struct pre
 {
 	char *name = prep_file_beside(base, PREP_UNDO_MARK_SUFFIX), *text = NULL;
 	int fd = -1, r = -1;
+	struct stat st;
 	int64_t n;
 
 	*ret = (struct prep_undo_mark){ .path = NULL };
 	/* What is not there has no undo disk. */
 	if (name == NULL)
 		return errno == ENOMEM ? prep_fail_nomem(err) : 0;
-	fd = open(name, O_RDONLY | O_CLOEXEC);
+	fd = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0) {
 		r = errno == ENOENT ? 0 : prep_fail_errno(err, "%s", name);
+		goto out;
+	}
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+		prep_fail(err, PREP_EDAMAGED, "%s: not the mark of an undo disk, which is a file", name);
 		goto out;
 	}
 	text = calloc(1, MARK_MAX);

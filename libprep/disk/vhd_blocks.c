@@ -597,43 +597,61 @@ bool prep_vhd_block_allocated(const struct prep_disk *d, uint32_t i)
 	return ((const struct prep_vhd *)d)->bat[i] != PREP_VHD_BAT_UNUSED;
 }
 
+/* Whether a block holds something in a sector whose bit is clear: 1, 0, or -1. Clear sectors may be every second one. */
+static int hides(struct prep_vhd *v, uint32_t block, const uint8_t *bitmap, uint8_t *buf, struct prep_err *err)
+{
+	const uint32_t sectors = (uint32_t)(block_bytes(v, block) / PREP_VHD_SECTOR), step = WORTH_A_CALL / PREP_VHD_SECTOR;
+	const uint64_t data = block_data_offset(v, block);
+	uint64_t hole_end = 0;
+
+	for (uint32_t first = 0; first < sectors; first += step) {
+		const uint32_t n = (uint32_t)prep_min(step, sectors - first);
+		const uint64_t off = data + (uint64_t)first * PREP_VHD_SECTOR, end = off + (uint64_t)n * PREP_VHD_SECTOR;
+		bool hole = false;
+
+		if (sectors_set(bitmap, first, n) || end <= hole_end)
+			continue;
+		hole_end = prep_file_extent(v->fd, NULL, off, data + (uint64_t)sectors * PREP_VHD_SECTOR, &hole);
+		if (!hole)
+			hole_end = 0;
+		if (end <= hole_end)
+			continue;
+		if (prep_file_pread(v->fd, buf, (size_t)n * PREP_VHD_SECTOR, off, v->disk.name, err) < 0)
+			return -1;
+		for (uint32_t i = 0; i < n; i++)
+			if (!sectors_set(bitmap, first + i, 1) && !prep_is_zero(buf + (size_t)i * PREP_VHD_SECTOR, PREP_VHD_SECTOR))
+				return 1;
+	}
+	return 0;
+}
+
 int prep_vhd_check_bitmaps(struct prep_disk *d, uint32_t *partial, uint32_t *hidden,
 			   struct prep_err *err)
 {
 	struct prep_vhd *v = vhd_of(d);
-	uint8_t *bitmap, sector[PREP_VHD_SECTOR];
+	uint8_t *bitmap, *buf;
+	int r = 0;
 
 	*partial = *hidden = 0;
 	if (d->ops != &prep_vhd_dynamic_ops)
 		return 0;
-	for (uint32_t i = 0; (uint64_t)i * v->block_size < d->size; i++) {
-		const uint32_t sectors = (uint32_t)(block_bytes(v, i) / PREP_VHD_SECTOR);
-		bool found = false;
-		int state;
-
+	buf = malloc(WORTH_A_CALL);
+	if (buf == NULL)
+		return prep_fail_nomem(err);
+	for (uint32_t i = 0; r >= 0 && (uint64_t)i * v->block_size < d->size; i++) {
 		if (v->bat[i] == PREP_VHD_BAT_UNUSED)
 			continue;
-		state = bitmap_state(v, i, err);
-		if (state < 0)
-			return -1;
-		if (state == BITMAP_FULL)
+		r = bitmap_state(v, i, err);
+		if (r < 0 || r == BITMAP_FULL)
 			continue;
 		++*partial;
-		if (read_bitmap(v, i, &bitmap, err) < 0)
-			return -1;
-		for (uint32_t s = 0; s < sectors && !found; s++) {
-			if (sectors_set(bitmap, s, 1))
-				continue;
-			if (prep_file_pread(v->fd, sector, sizeof sector,
-					    block_data_offset(v, i) + (uint64_t)s * PREP_VHD_SECTOR, d->name,
-					    err) < 0) {
-				free(bitmap);
-				return -1;
-			}
-			found = !prep_is_zero(sector, sizeof sector);
-		}
-		*hidden += found;
+		r = read_bitmap(v, i, &bitmap, err);
+		if (r < 0)
+			break;
+		r = hides(v, i, bitmap, buf, err);
+		*hidden += r > 0;
 		free(bitmap);
 	}
-	return 0;
+	free(buf);
+	return r < 0 ? -1 : 0;
 }

@@ -244,7 +244,8 @@ int prep_undo_create(const char *base, const char *undo, const struct prep_undo 
 		prep_fail_nomem(err);
 		goto out;
 	}
-	r = prep_undo_mark_check(report->undo, err);
+	prep_output_set_check(out, prep_disk_check_replaced);
+	r = how->replace ? prep_disk_check_replaced(report->undo, err) : 0;
 	if (r == 0)
 		r = prep_vhd_diff_create(out, &prep_vhd_disk_info(d)->footer, report->base, report->undo, how->time_stamp,
 					 id, err);

@@ -8,7 +8,7 @@
 
 #include "libprep/base/bytes.h"
 #include "libprep/ckm/section.h"
-#include "libprep/disk/undo_mark.h"
+#include "libprep/disk/disk.h"
 #include "libprep/trim/local_index.h"
 #include "libprep/trim/partial.h"
 #include "libprep/trim/target.h"
@@ -231,10 +231,8 @@ static int try(struct prep_fetch *f, const struct prep_fetch_how *how, struct pr
 			       &download, err) == 0) {
 		prep_download_source(download, &source);
 		restore.source = &source;
+		prep_output_set_check(restore.out, prep_disk_check_replaced);
 		r = prep_restore(&restore, &report->restored, progress, &why);
-		/* An undo disk may have been made on what is replaced meanwhile. */
-		if (r == 0 && how->replace)
-			r = prep_undo_mark_check(f->out, &why);
 		if (r == 0)
 			r = prep_output_commit(restore.out, &why);
 		changed = r < 0 && prep_download_changed(download);

@@ -203,7 +203,7 @@ int prep_local_index_decode(const uint8_t *p, size_t len, const char *name, stru
 
 int prep_local_index_read(const char *path, struct prep_catalog *ret, struct prep_err *err)
 {
-	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	uint64_t most = 0;
 	struct stat st;
 	uint8_t *p;
