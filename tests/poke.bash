@@ -38,6 +38,15 @@ le() {
 	echo $((16#$out))
 }
 
+# le_hex NUMBER BYTES: as hexadecimal digits
+le_hex() {
+	local i hex=
+	for ((i = 0; i < $2; i++)); do
+		hex+=$(printf %02x $(($1 >> 8 * i & 255)))
+	done
+	echo $hex
+}
+
 # zeros FILE OFFSET COUNT
 zeros() {
 	dd if=/dev/zero of="$1" bs=1 seek="$2" count="$3" conv=notrunc status=none

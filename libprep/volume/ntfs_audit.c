@@ -228,11 +228,28 @@ static int audit_used(struct prep_ntfs_auditor *x, const struct prep_ntfs_record
 	return r->base == 0 ? audit_base(x, r, err) : 0;
 }
 
+/* Records 12 to 23 are reserved, and systems differ in what they say of them. */
+static bool is_reserved(uint64_t number)
+{
+	return number > PREP_NTFS_EXTEND && number < PREP_NTFS_FIRST_USER;
+}
+
+/* Records of [from, to) are nothing that begins as a record does. */
+static int audit_blank(struct prep_ntfs_auditor *x, uint64_t from, uint64_t to, struct prep_err *err)
+{
+	for (uint64_t i = from; (i = prep_bit_next(x->marked, i, to, true)) < to; i++) {
+		if (is_reserved(i))
+			continue;
+		x->a->unreadable++;
+		if (prep_ntfs_note_record(x, PREP_NTFS_P_UNREADABLE, i, "marked used, but it is no file record", err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int audit_record(struct prep_ntfs_auditor *x, uint64_t number, uint8_t *p, struct prep_err *err)
 {
 	const bool marked = prep_bit_get(x->marked, number);
-	/* Records 12 to 23 are reserved, and systems differ in what they say of them. */
-	const bool reserved = number > PREP_NTFS_EXTEND && number < PREP_NTFS_FIRST_USER;
 	struct prep_ntfs_record r;
 	bool in_use;
 
@@ -253,15 +270,11 @@ static int audit_record(struct prep_ntfs_auditor *x, uint64_t number, uint8_t *p
 		x->a->unreadable++;
 		return prep_ntfs_note_record(x, PREP_NTFS_P_UNREADABLE, number, "it is torn or damaged", err);
 	case PREP_NTFS_BLANK:
-		if (!marked || reserved)
-			return 0;
-		x->a->unreadable++;
-		return prep_ntfs_note_record(x, PREP_NTFS_P_UNREADABLE, number,
-					     "marked used, but it is no file record", err);
+		return audit_blank(x, number, number + 1, err);
 	case PREP_NTFS_FREE:
 		break;
 	}
-	if (!marked || reserved)
+	if (!marked || is_reserved(number))
 		return 0;
 	x->a->record_bitmap++;
 	return prep_ntfs_note_record(x, PREP_NTFS_P_RECORD_BITMAP, number,
@@ -272,13 +285,18 @@ static int audit_records(struct prep_ntfs_auditor *x, const struct prep_progress
 			 struct prep_err *err)
 {
 	const uint64_t total = x->mft.records * x->n->record_size;
+	uint64_t next;
 	uint8_t *p;
 
-	for (uint64_t i = 0; i < x->mft.records; i++) {
-		if (i % 1024 == 0 &&
-		    prep_progress(progress, "auditing", i * x->n->record_size, total, err) < 0)
+	for (uint64_t i = 0;; i = next + 1) {
+		if (prep_ntfs_mft_skip_holes(&x->mft, i, &next, err) < 0 || audit_blank(x, i, next, err) < 0)
 			return -1;
-		if (prep_ntfs_mft_next(&x->mft, i, &p, err) < 0 || audit_record(x, i, p, err) < 0)
+		if (next == x->mft.records)
+			break;
+		if (next % 1024 == 0 &&
+		    prep_progress(progress, "auditing", next * x->n->record_size, total, err) < 0)
+			return -1;
+		if (prep_ntfs_mft_next(&x->mft, next, &p, err) < 0 || audit_record(x, next, p, err) < 0)
 			return -1;
 	}
 	for (uint64_t i = 0; i < x->mft.records; i++) {

@@ -200,10 +200,11 @@ static int keep_entries(struct entries *e, struct prep_err *err)
 
 	prep_ntfs_mft_rewind(&x->mft);
 	for (uint64_t i = 0; i < x->mft.records; i++) {
-		struct prep_err damage = PREP_ERR_INIT;
-
 		if (!(x->known[i] & PREP_NTFS_R_BASE))
 			continue;
+
+		struct prep_err damage = PREP_ERR_INIT;
+
 		if (prep_ntfs_mft_next(&x->mft, i, &p, err) < 0)
 			return -1;
 		if (prep_ntfs_record_check(p, x->n->record_size, i, &r, &in_use) != PREP_NTFS_USED || !r.folder)

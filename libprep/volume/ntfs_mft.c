@@ -374,6 +374,37 @@ int prep_ntfs_mft_next(struct prep_ntfs_mft *m, uint64_t number, uint8_t **ret, 
 	return 0;
 }
 
+int prep_ntfs_mft_skip_holes(struct prep_ntfs_mft *m, uint64_t number, uint64_t *ret, struct prep_err *err)
+{
+	const struct prep_ntfs *n = m->n;
+	const uint32_t size = n->record_size;
+	struct prep_extent e;
+
+	*ret = number;
+	if (number >= m->window_first && number < m->window_end)
+		return 0;
+	while (*ret < m->records) {
+		const uint64_t off = *ret * size;
+		const struct prep_ntfs_run *r = &m->runs.run[run_at(&m->runs, off >> n->cluster_bits)];
+		const uint64_t start = (r->lcn << n->cluster_bits) + off - (r->vcn << n->cluster_bits);
+		const uint64_t end = (r->lcn + r->len) << n->cluster_bits;
+		uint64_t skipped;
+
+		/* How far data goes is not of interest: it is asked no further than it will be read. */
+		if (prep_disk_extent(n->disk, start, prep_min(end, start + WINDOW), &e, err) < 0)
+			return -1;
+		if (e.kind == PREP_EXTENT_DATA)
+			break;
+		if (prep_disk_extent(n->disk, start, end, &e, err) < 0)
+			return -1;
+		skipped = e.len / size;
+		if (skipped == 0)
+			break;
+		*ret = prep_min(m->records, *ret + skipped);
+	}
+	return 0;
+}
+
 void prep_ntfs_mft_rewind(struct prep_ntfs_mft *m)
 {
 	m->window_first = 0;

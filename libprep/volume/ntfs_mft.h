@@ -173,6 +173,12 @@ void prep_ntfs_mft_close(struct prep_ntfs_mft *m);
  */
 int prep_ntfs_mft_next(struct prep_ntfs_mft *m, uint64_t number, uint8_t **ret, struct prep_err *err);
 
+/*
+ * For such callers: the first record from `number` on that is not in a hole of the disk, or `records`. What is passed
+ * over has never been written: zeros. 0, or -1 with *err.
+ */
+int prep_ntfs_mft_skip_holes(struct prep_ntfs_mft *m, uint64_t number, uint64_t *ret, struct prep_err *err);
+
 /* Begin again: what was read, and perhaps changed by the caller, is forgotten. */
 void prep_ntfs_mft_rewind(struct prep_ntfs_mft *m);
 

@@ -150,7 +150,10 @@ int prep_ntfs_walk(struct prep_fs *fs, unsigned flags,
 	if (prep_ntfs_mft_open(&w.mft, w.n, err) < 0)
 		return -1;
 	r = prep_ntfs_tree_open(&w.tree, &w.mft, err);
-	for (uint64_t i = 0; r == 0 && i < w.mft.records; i++) {
+	for (uint64_t i = 0; r == 0; i++) {
+		r = prep_ntfs_mft_skip_holes(&w.mft, i, &i, err);
+		if (r < 0 || i == w.mft.records)
+			break;
 		r = prep_ntfs_mft_next(&w.mft, i, &p, err);
 		if (r == 0)
 			r = walk_record(&w, i, p, err);
