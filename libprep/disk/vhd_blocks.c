@@ -257,14 +257,22 @@ static int dynamic_extent(struct prep_disk *d, uint64_t off, struct prep_extent 
 	}
 	if (own_run(v, block, at, &n, &own, err) < 0)
 		return -1;
-	/* Sectors that alternate are not worth an extent each: they are known by being read. */
+	base = block_data_offset(v, block);
+	/*
+	 * Sectors that alternate are not worth an extent each: they are known by being read, but in a hole of the file, which
+	 * is zeros whatever the bits say, where they do not show a parent.
+	 */
 	if (v->bitmaps[block] == BITMAP_PARTIAL && n < WORTH_A_CALL && at + n < block_bytes(v, block)) {
-		*ret = (struct prep_extent){ off, prep_min(block_bytes(v, block) - at, WORTH_A_CALL), PREP_EXTENT_DATA };
+		const uint64_t rest = block_bytes(v, block) - at;
+
+		end = prep_file_extent(v->fd, &v->data, base + at, base + at + rest, &hole);
+		*ret = hole && !v->disk.differencing
+			       ? (struct prep_extent){ off, end - base - at, PREP_EXTENT_ZERO }
+			       : (struct prep_extent){ off, prep_min(rest, WORTH_A_CALL), PREP_EXTENT_DATA };
 		return 0;
 	}
 	if (!own)
 		return prep_disk_extent_below(d, off, n, PREP_EXTENT_ZERO, ret, err);
-	base = block_data_offset(v, block);
 	end = prep_file_extent(v->fd, &v->data, base + at, base + at + n, &hole);
 	*ret = (struct prep_extent){ off, end - base - at, hole ? PREP_EXTENT_ZERO : PREP_EXTENT_DATA };
 	return 0;
