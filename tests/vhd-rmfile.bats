@@ -437,6 +437,27 @@ small_volume() {
 	cmp a.vhd b.vhd
 }
 
+@test "names that stay tell the length of extended attributes again" {
+	new_volume base.raw <<-'END'
+		gen /dir/one noise 5000 1
+		ea /dir/one TEST something
+		link /dir/zwei /dir/one
+		ea /dir ALSO some
+		logfile clean
+	END
+	# told EXPECTED NAME IMAGE: in the entry of the name, which is one of two places with it; -6 bytes from the name
+	told() {
+		LC_ALL=C grep -obUaP "$(sed 's/./&\\x00/g' <<<"$2")" "$3" | while IFS=: read -r at _; do
+			[ "$(le "$3" $((at - 2)) 1)" -ne ${#2} ] || le "$3" $((at - 6)) 2
+		done | grep -qx "$1"
+	}
+	run ! told 18 zwei base.raw
+	vhd-rmfile -q -o x.raw base.raw /dir/one
+	told 18 zwei x.raw
+	told 13 dir x.raw
+	sound_ntfs x.raw
+}
+
 @test "10,000 files in seconds, and what a name holds does not matter" {
 	{
 		echo 'gen /stay noise 100000 1'

@@ -3,7 +3,8 @@
  * Removing one name, by libntfs-3g, which would as readily remove $Volume:
  * so it is guarded here, whatever the caller has looked at. It also stamps the
  * folder, and a file that has other names, with the clock. They get their old
- * stamps again, so that the same removal makes the same bytes at any time.
+ * stamps again, so that the same removal makes the same bytes at any time; and
+ * the length of extended attributes, which it clears in their folders' entries.
  */
 #include "libprep/volume/ntfs_internal.h"
 
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 
 #include <ntfs-3g/dir.h>
+#include <ntfs-3g/index.h>
 #include <ntfs-3g/inode.h>
 
 #include "libprep/base/bytes.h"
@@ -130,10 +132,62 @@ static struct prep_ntfs_stamps stamps_of(const ntfs_inode *ni)
 	};
 }
 
+/* Put the packed length of extended attributes into one of a file's entries. 0, or -1 with errno. */
+static int tell_ea_length(ntfs_volume *vol, FILE_NAME_ATTR *name, le16 length)
+{
+	ntfs_inode *dir = ntfs_inode_open(vol, MREF_LE(name->parent_directory));
+	ntfs_index_context *index;
+	int r = -1;
+
+	if (dir == NULL)
+		return -1;
+	index = ntfs_index_ctx_get(dir, NTFS_INDEX_I30, 4);
+	if (index != NULL && ntfs_index_lookup(name, sizeof *name, index) == 0) {
+		((FILE_NAME_ATTR *)index->data)->packed_ea_size = length;
+		ntfs_index_entry_mark_dirty(index);
+		r = 0;
+	}
+	if (index != NULL)
+		ntfs_index_ctx_put(index);
+	return ntfs_inode_close(dir) == 0 ? r : -1;
+}
+
+/*
+ * The length that $EA_INFORMATION has, in the entry of each name: a reparse point's tag has its place there (packed_ea_size
+ * and reparse_point_tag in <ntfs-3g/layout.h>). 0, or -1 with errno.
+ */
+static int tell_ea_lengths(ntfs_inode *ni)
+{
+	ntfs_attr_search_ctx *ctx;
+	EA_INFORMATION info;
+	ntfs_attr *na;
+	int r;
+
+	if (ni->flags & FILE_ATTR_REPARSE_POINT)
+		return 0;
+	na = ntfs_attr_open(ni, AT_EA_INFORMATION, NULL, 0);
+	if (na == NULL)
+		return errno == ENOENT ? 0 : -1;
+	r = ntfs_attr_pread(na, 0, sizeof info, &info) == sizeof info ? 0 : -1;
+	ntfs_attr_close(na);
+	/* By itself it would be written when it is closed, and clear them once more. */
+	if (r < 0 || ntfs_inode_sync(ni) != 0)
+		return -1;
+	ctx = ntfs_attr_get_search_ctx(ni, NULL);
+	if (ctx == NULL)
+		return -1;
+	while (r == 0 && ntfs_attr_lookup(AT_FILE_NAME, NULL, 0, 0, 0, NULL, 0, ctx) == 0)
+		r = tell_ea_length(ni->vol, (FILE_NAME_ATTR *)((u8 *)ctx->attr + le16_to_cpu(ctx->attr->value_offset)),
+				   info.ea_length);
+	ntfs_attr_put_search_ctx(ctx);
+	return r;
+}
+
 /* Give a record, where it is still in use, its stamps again, and the names by which it is known too. */
 static int restore(struct prep_ntfs *n, const struct prep_ntfs_stamps *s, struct prep_err *err)
 {
 	ntfs_inode *ni;
+	int r, saved;
 
 	if (s->number == 0)
 		return 0;
@@ -146,7 +200,13 @@ static int restore(struct prep_ntfs *n, const struct prep_ntfs_stamps *s, struct
 	ni->last_access_time = cpu_to_sle64(s->read);
 	NInoFileNameSetDirty(ni);
 	NInoSetDirty(ni);
-	return ntfs_inode_close(ni) == 0 ? 0 : prep_ntfs_fail(n, err, "cannot write the time stamps of a file record");
+	r = tell_ea_lengths(ni);
+	saved = errno;
+	if (ntfs_inode_close(ni) == 0 && r == 0)
+		return 0;
+	if (r < 0)
+		errno = saved;
+	return prep_ntfs_fail(n, err, "cannot write the time stamps of a file record");
 }
 
 int prep_ntfs_remove_end(struct prep_ntfs *n, struct prep_err *err)

@@ -30,6 +30,7 @@
  *	junction PATH TARGET		a folder that is a junction to TARGET, e.g. C:\Users
  *	symlink PATH TARGET		a file that is a symbolic link to TARGET, e.g. ..\file
  *	reparse PATH TAG KIND SIZE SEED	a file with a reparse point of that tag (hexadecimal)
+ *	ea PATH NAME TEXT		an extended attribute
  *	wof PATH KIND SIZE SEED		a file as `compact /exe` leaves it: one hole, with its data in a stream of its own
  *	usnjrnl SIZE SEED		$Extend/$UsnJrnl with a sparse $J whose last SIZE bytes are records
  *	bad LCN COUNT			free clusters become bad ones: $BadClus's
@@ -79,6 +80,7 @@ static const char usage[] =
 	"  fragment PATH COUNT KIND SEED       usnjrnl SIZE SEED\n"
 	"  wof PATH KIND SIZE SEED             time SECONDS\n"
 	"  import IMAGE [OFFSET]               symlink PATH TARGET\n"
+	"  ea PATH NAME TEXT\n"
 	"  dirty | clean                       logfile empty|zero|clean|unclean|fast\n"
 	"KIND: zero noise text log pe cab hive page hiber hibr dump scca evt\n";
 
@@ -107,6 +109,7 @@ static const struct op {
 	{ "junction", 3, 3, op_junction },
 	{ "symlink", 3, 3, op_symlink },
 	{ "reparse", 6, 6, op_reparse },
+	{ "ea", 4, 4, op_ea },
 	{ "wof", 5, 5, op_wof },
 	{ "usnjrnl", 3, 3, op_usnjrnl },
 	{ "bad", 3, 3, op_bad },

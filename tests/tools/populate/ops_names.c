@@ -127,6 +127,31 @@ void op_reparse(char **a, int n)
 	free(b);
 }
 
+/* $EA, an entry: its length, flags, the name's length, the value's, the name with its NUL, the value. */
+void op_ea(char **a, int n)
+{
+	const size_t name = strlen(a[2]), value = strlen(a[3]), len = (8 + name + 1 + value + 3) & ~(size_t)3;
+	uint8_t *b = xalloc(len);
+	ntfs_inode *ni;
+	struct path p;
+
+	(void)n;
+	if (name > 255 || value > 60000)
+		DIE("%s: extended attributes are not that long", a[1]);
+	put_le32(b, len);
+	b[5] = (uint8_t)name;
+	put_le16(b + 6, value);
+	memcpy(b + 8, a[2], name);
+	memcpy(b + 8 + name + 1, a[3], value);
+	path_split(&p, a[1], false);
+	ni = file_open(volume, &p, false);
+	if (ntfs_set_ntfs_ea(ni, (char *)b, len, 0) < 0)
+		DIE("%s: extended attribute: %s", a[1], strerror(errno));
+	inode_close(ni, a[1]);
+	path_free(&p);
+	free(b);
+}
+
 /*
  * System compression: the Windows Overlay Filter reads the file from its stream WofCompressedData. That holds the offsets
  * of all chunks of 4 KiB but the first, from the end of these offsets on, and the chunks, each of which may be stored as it

@@ -31,6 +31,7 @@
 #include <ntfs-3g/cache.h>
 #include <ntfs-3g/inode.h>
 #include <ntfs-3g/dir.h>
+#include <ntfs-3g/ea.h>
 #include <ntfs-3g/layout.h>
 #include <ntfs-3g/logging.h>
 #include <ntfs-3g/mst.h>
@@ -194,6 +195,7 @@ void op_attrib(char **a, int n);
 void op_junction(char **a, int n);
 void op_symlink(char **a, int n);
 void op_reparse(char **a, int n);
+void op_ea(char **a, int n);
 void op_wof(char **a, int n);
 void op_usnjrnl(char **a, int n);
 void op_bad(char **a, int n);
