@@ -41,6 +41,12 @@ static int apply_fill(struct prep_disk *d, const struct prep_journal_record *r, 
 	return 0;
 }
 
+/* What cannot be resolved has no journal; opening it will tell why. */
+static bool waits(const char *name)
+{
+	return name != NULL && access(name, F_OK) == 0;
+}
+
 /* Carry out the records of the journal `name` on d and sync it, then remove the journal. */
 static int apply(struct prep_journal_file *f, const char *name, struct prep_disk *d, uint64_t *zeroed,
 		 const struct prep_progress *progress, struct prep_err *err)
@@ -98,20 +104,16 @@ int prep_journal_commit(struct prep_disk *overlay, const char *path, uint64_t *z
 	r = prep_journal_file_open(name, d, true, &f, &first);
 	if (r == 0)
 		r = apply(f, name, d, zeroed, progress, &first);
-	if (r < 0)
+	if (r < 0 && waits(name))
 		prep_fail(err, first.code,
 			  "%s (the change is kept in %s, and finished by the next command on the image)", first.msg,
 			  name);
+	else if (r < 0)
+		prep_fail(err, first.code, "%s (the change is complete)", first.msg);
 	prep_journal_file_close(f);
 out:
 	free(name);
 	return r;
-}
-
-/* What cannot be resolved has no journal; opening it will tell why. */
-static bool waits(const char *name)
-{
-	return name != NULL && access(name, F_OK) == 0;
 }
 
 bool prep_journal_waits(const char *path)
@@ -148,8 +150,18 @@ bool prep_journal_waits_near(const char *path)
 static bool can_be_removed(const char *name)
 {
 	char *copy = strdup(name);
-	const bool ret = copy != NULL && eaccess(dirname(copy), W_OK | X_OK) == 0;
-	const int saved = errno;
+	const char *folder = copy != NULL ? dirname(copy) : NULL;
+	bool ret = folder != NULL && eaccess(folder, W_OK | X_OK) == 0;
+	struct stat st, of_folder;
+	int saved;
+
+	/* Of a folder like /tmp everyone removes his own, but for root and the folder's owner. */
+	if (ret && stat(folder, &of_folder) == 0 && (of_folder.st_mode & S_ISVTX) && lstat(name, &st) == 0 &&
+	    geteuid() != 0 && geteuid() != st.st_uid && geteuid() != of_folder.st_uid) {
+		errno = EPERM;
+		ret = false;
+	}
+	saved = errno;
 
 	free(copy);
 	errno = saved;
