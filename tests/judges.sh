@@ -102,6 +102,25 @@ judge_output() {
 	finish "$3" "$1" "$2"
 }
 
+# judge_redirected INPUT OUT AGAIN: the shell opened OUT. It is what it is to be where the command said so, empty where
+# that said that it failed; of who was killed it has anything.
+judge_redirected() {
+	cmp -s "$1" "$want/old.input" || no "$1: the input was changed"
+	case ${HOW-} in
+	'' | kill* | tear*) ;;
+	*)
+		if [ "$STATUS" = 0 ]; then
+			old_or_new "$2"
+		elif [ -s "$2" ]; then
+			no "$2: status $STATUS, and it is not empty"
+		fi
+		;;
+	esac
+	sh -c "$3" || no "the next run fails"
+	old_or_new "$2"
+	[ -z "$(others "$1" "$2")" ] || no "left: $(others "$1" "$2")"
+}
+
 # A chain as our own reader has it, by its own disk.
 chain() {
 	vhd-compact -q --to raw "$1" | cat
