@@ -387,7 +387,7 @@ static int note_settled(struct overlay *o, const struct prep_overlay_settled *s,
 		last->len += s->len;
 		return 0;
 	}
-	if (o->settleds == o->settled_room) {
+	if (o->settled == NULL || o->settleds == o->settled_room) {
 		const size_t room = o->settled_room * 2 + 64;
 		struct prep_overlay_settled *more = reallocarray(o->settled, room, sizeof *more);
 
