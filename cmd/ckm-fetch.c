@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "cmd/trim.h"
-#include "libprep/disk/disk.h"
 #include "libprep/ckm/keys.h"
+#include "libprep/disk/disk.h"
 #include "libprep/trim/fetch.h"
 #include "libprep/trim/target.h"
 

@@ -316,12 +316,11 @@ struct local {
 static int open_local(struct opts *o, struct local *l, struct prep_err *err)
 {
 	struct prep_err why = PREP_ERR_INIT;
-	struct stat st, out;
 
-	if (o->cmd.output == NULL || stat(o->cmd.output, &out) != 0)
+	if (o->cmd.output == NULL || access(o->cmd.output, F_OK) != 0)
 		return 0;
 	for (int i = 0; i < o->operands; i++)
-		if (stat(o->operand[i], &st) == 0 && st.st_dev == out.st_dev && st.st_ino == out.st_ino)
+		if (cmd_same_file(o->operand[i], o->cmd.output))
 			return prep_fail(err, PREP_EUSAGE, "%s: input and output are the same file", o->cmd.output);
 	if (prep_local_index_read(o->cmd.output, &l->known, &why) == 0) {
 		l->refresh = true;

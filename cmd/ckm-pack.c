@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* ckm-pack: pack a disk image into a package. */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdlib.h>
@@ -262,20 +261,13 @@ static void parse(struct opts *o, int argc, char **argv)
 	check(o);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /*
  * What --difference leaves out would be nowhere, were the new package put in its place; and the older image itself
  * is as much an input as the new one.
  */
 static int check_base_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
 {
-	if (!same_file(path, o->cmd.output) && !same_file(path, index))
+	if (!cmd_same_file(path, o->cmd.output) && !cmd_same_file(path, index))
 		return 0;
 	return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten%s", path,
 			 o->difference ? ", and the package does not unpack without what --difference leaves to it"
@@ -284,7 +276,7 @@ static int check_base_stays(const struct opts *o, const char *index, const char 
 
 static int check_key_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
 {
-	return path != NULL && (same_file(path, o->cmd.output) || same_file(path, index))
+	return path != NULL && (cmd_same_file(path, o->cmd.output) || cmd_same_file(path, index))
 		       ? prep_fail(err, PREP_EUSAGE, "%s: would be overwritten: a key is no output", path) : 0;
 }
 

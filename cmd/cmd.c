@@ -398,15 +398,20 @@ static int open_stdin(struct cmd *cmd, struct prep_disk **ret, struct prep_err *
 	return prep_disk_open_fd_chain(fd, "standard input", false, 0, &cmd->parents, ret, err);
 }
 
+bool cmd_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* A differencing disk is nothing without its parents: they are not overwritten, no more than it is itself. */
 static int check_parents_stay(const struct cmd *cmd, const struct prep_disk *d, struct prep_err *err)
 {
-	struct stat out, st;
-
-	if (cmd->output == NULL || strcmp(cmd->output, "-") == 0 || stat(cmd->output, &out) != 0)
+	if (cmd->output == NULL || strcmp(cmd->output, "-") == 0)
 		return 0;
 	for (const struct prep_disk *p = d->parent; p != NULL; p = p->parent)
-		if (stat(p->name, &st) == 0 && st.st_dev == out.st_dev && st.st_ino == out.st_ino)
+		if (cmd_same_file(p->name, cmd->output))
 			return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten, and %s is nothing without its parent",
 					 cmd->output, d->name);
 	return 0;

@@ -128,6 +128,9 @@ int cmd_open_spooled(struct cmd *cmd, const void *head, size_t head_len, struct 
 /* Whether path means standard input. */
 bool cmd_is_stdin(const char *path);
 
+/* Whether both are there, and one file. */
+bool cmd_same_file(const char *a, const char *b);
+
 /* Check that -i, -o, -n and the image go together, or exit as cmd_usage. */
 void cmd_check_edit(const struct cmd *cmd, const char *image);
 

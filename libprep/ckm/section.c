@@ -216,8 +216,8 @@ int prep_ckm_header_decode(const uint8_t *p, const char *name, struct prep_ckm_h
 	if (ret->body_codec >= PREP_CODECS || !prep_is_zero(p + HEADER_RESERVED, HEADER_CRC - HEADER_RESERVED))
 		return header_damaged(name, "a field that is not known", err);
 	if (ret->index_len == 0 || ret->body_len == 0 || ret->body_len > PREP_CKM_INDEX_MAX + PREP_SEAL_TAG ||
-	    ret->index_len > prep_ckm_index_max(ret->body_len) || ret->body_len > ret->index_len + (ret->slots != 0 ? PREP_SEAL_TAG : 0) ||
-	    ret->package_size > PREP_CKM_PACKAGE_MAX ||
+	    ret->index_len > prep_ckm_index_max(ret->body_len) ||
+	    ret->body_len > ret->index_len + (ret->slots != 0 ? PREP_SEAL_TAG : 0) || ret->package_size > PREP_CKM_PACKAGE_MAX ||
 	    ret->section_len != prep_ckm_signature_at(ret) + ret->signature_len ||
 	    ret->package_size < PREP_CKM_LEAD_SIZE + ret->section_len + PREP_CKM_TRAILER_SIZE)
 		return header_damaged(name, "its lengths", err);

@@ -15,8 +15,14 @@
 #define PREP_JOURNAL_DATA_MAX (64u * 1024) /* pages in a row are one record */
 #define PREP_JOURNAL_SECTORS (PREP_JOURNAL_DATA_MAX / PREP_JOURNAL_SECTOR)
 
-enum prep_journal_kind { PREP_JOURNAL_DATA = 0, PREP_JOURNAL_FILL = 1, PREP_JOURNAL_END = 2, PREP_JOURNAL_FILL_EXACT = 3, PREP_JOURNAL_HELD = 4,
-			 PREP_JOURNAL_HELD_ZERO = 5 };
+enum prep_journal_kind {
+	PREP_JOURNAL_DATA = 0,
+	PREP_JOURNAL_FILL = 1,
+	PREP_JOURNAL_END = 2,
+	PREP_JOURNAL_FILL_EXACT = 3, /* one whose range was something before: checked as data is */
+	PREP_JOURNAL_HELD = 4,       /* what the disk holds already, and the journal relies on */
+	PREP_JOURNAL_HELD_ZERO = 5,
+};
 
 struct prep_journal_record {
 	uint64_t off, len;                    /* of the disk; a fill may be of any length */
@@ -28,9 +34,9 @@ struct prep_journal_record {
 };
 
 /*
- * Write all changes of `overlay` to a new file `path` with owner and permissions of `image`, whose `st` is given;
- * it appears complete and synced. Fails as prep_output_open and prep_output_commit do, and
- * when there is no room for it and for the changes themselves.
+ * Write all changes of `overlay` to a new file `path` with owner and permissions of `image`, whose `st` is given; it
+ * appears complete and synced. Fails as prep_output_open and prep_output_commit do, and when there is no room for it
+ * and for the changes themselves.
  */
 int prep_journal_file_write(struct prep_disk *overlay, const char *path, const char *image, const struct stat *st,
 			    struct prep_err *err);
@@ -38,9 +44,9 @@ int prep_journal_file_write(struct prep_disk *overlay, const char *path, const c
 struct prep_journal_file;
 
 /*
- * Open a journal, check all of it, and that it is for disk d as this is now. `fresh`: what it holds has just been
- * written, and is not read again. PREP_EDAMAGED when it is
- * none, or damaged; PREP_EREFUSED when it is for another image, or another version of it. `path` must outlive it.
+ * Open a journal, check all of it, and that it is for disk d as this is now. `fresh`: what it relies on has just been
+ * written, and is not read again. PREP_EDAMAGED when it is none, or damaged; PREP_EREFUSED when it is for another
+ * image, or another version of it. `path` must outlive it.
  */
 int prep_journal_file_open(const char *path, struct prep_disk *d, bool fresh, struct prep_journal_file **ret,
 			   struct prep_err *err);
