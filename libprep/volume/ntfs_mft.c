@@ -224,7 +224,7 @@ int prep_ntfs_attr_next(const struct prep_ntfs_record *r, uint32_t *at, struct p
 {
 	const uint32_t off = *at > 0 ? *at : r->first, left = r->used - off;
 	const uint8_t *p = r->p + off;
-	uint32_t len, value, name;
+	uint32_t len, value, name, name_end;
 
 	if (left < 4)
 		return -1;
@@ -241,21 +241,23 @@ int prep_ntfs_attr_next(const struct prep_ntfs_record *r, uint32_t *at, struct p
 		.resident = p[8] == 0,
 		.name_len = p[9],
 	};
+	/* Header, name, and value or mapping pairs, in this order: libntfs-3g, which writes to them, does not look. */
 	name = get_le16(p + 10);
-	if (ret->name_len > 0 && name + 2u * ret->name_len > len)
+	name_end = ret->name_len > 0 ? name + 2u * ret->name_len : 0;
+	if (name_end > len || (name_end > 0 && name < (ret->resident ? 24 : 64)))
 		return -1;
 	ret->name = p + name;
 	if (ret->resident) {
 		value = get_le16(p + 20);
 		ret->value_len = get_le32(p + 16);
-		if (value > len || ret->value_len > len - value)
+		if (value < 24 || value < name_end || value > len || ret->value_len > len - value)
 			return -1;
 		ret->value = p + value;
 	} else {
 		const uint32_t pairs = len >= 64 ? get_le16(p + 32) : 0;
 		uint64_t highest;
 
-		if (len < 64 || pairs < 64 || pairs > len)
+		if (len < 64 || pairs < 64 || pairs < name_end || pairs > len)
 			return -1;
 		ret->lowest_vcn = get_le64(p + 16);
 		highest = get_le64(p + 24);

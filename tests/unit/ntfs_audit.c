@@ -369,6 +369,32 @@ static void test_records(void)
 	prep_fs_audit_clear(&a);
 	end();
 
+	/* libntfs-3g would write the value, or the name's or the pairs' place, over what is there. */
+	static const struct {
+		const char *what;
+		uint32_t type, at;
+		uint8_t value[4];
+		unsigned len;
+	} misplaced[] = {
+		{ "a value in its own header", PREP_NTFS_ATTR_STANDARD, 20, { 4, 0 }, 2 },
+		{ "a name in its own header", PREP_NTFS_ATTR_STANDARD, 8, { 0, 1, 16, 0 }, 4 },
+		{ "a value before its name", PREP_NTFS_ATTR_STANDARD, 8, { 0, 1, 40, 0 }, 4 },
+		{ "mapping pairs before their name", PREP_NTFS_ATTR_DATA, 8, { 1, 1, 68, 0 }, 4 },
+		{ "standard information that is not resident", PREP_NTFS_ATTR_STANDARD, 8, { 1 }, 1 },
+	};
+	for (size_t i = 0; i < sizeof misplaced / sizeof misplaced[0]; i++) {
+		begin(misplaced[i].what);
+		off = record_offset(record_of("/dir/one.txt"));
+		get_block(off, p, sizeof p, "FILE");
+		memcpy(p + attr_offset(p, misplaced[i].type, 0) + misplaced[i].at, misplaced[i].value, misplaced[i].len);
+		put_block(off, p, sizeof p);
+		a = audit();
+		expect(a, unreadable, 1);
+		check(!prep_fs_audit_clusters_sound(&a), "passed for sound");
+		prep_fs_audit_clear(&a);
+		end();
+	}
+
 	begin("a wrong link count");
 	off = record_offset(record_of("/dir/one.txt"));
 	get_block(off, p, sizeof p, "FILE");
