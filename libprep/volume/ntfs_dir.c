@@ -116,6 +116,9 @@ static int read_block(struct index *x, uint8_t *p, uint64_t block, struct prep_e
 		return damaged(x, err, "an index block is torn");
 	if (get_le64(p + 16) != block * x->vcn_per_block)
 		return damaged(x, err, "an index block belongs to another place");
+	/* INDEX_BLOCK, which ends in an INDEX_HEADER; the entries count from that. */
+	if (!prep_ntfs_fixup_inside(p, 40, 24 + (size_t)get_le32(p + 24)))
+		return damaged(x, err, "the header of an index block is damaged");
 	return read_node(x, p + 24, x->block_size - 24, err);
 }
 

@@ -12,6 +12,7 @@
 
 #define WINDOW PREP_MIB
 
+#define RECORD_HEADER 42u /* up to NTFS 3.0; 48 since */
 #define RECORD_IN_USE 1u
 #define RECORD_IS_DIRECTORY 2u
 
@@ -168,6 +169,13 @@ bool prep_ntfs_fixup(uint8_t *p, size_t size, const char *magic)
 	return true;
 }
 
+bool prep_ntfs_fixup_inside(const uint8_t *p, size_t from, size_t to)
+{
+	const size_t at = get_le16(p + 4);
+
+	return at >= from && at + 2 * (size_t)get_le16(p + 6) <= to;
+}
+
 enum prep_ntfs_state prep_ntfs_record_check(uint8_t *p, uint32_t size, uint64_t number,
 					    struct prep_ntfs_record *ret, bool *in_use)
 {
@@ -196,7 +204,7 @@ enum prep_ntfs_state prep_ntfs_record_check(uint8_t *p, uint32_t size, uint64_t 
 		return PREP_NTFS_FREE;
 	allocated = get_le32(p + 28);
 	if (allocated != size || ret->used > size || ret->used % 8 != 0 || ret->first % 8 != 0 ||
-	    ret->first < 42 || ret->first > ret->used - 8 || ret->used < 8)
+	    ret->first > ret->used - 8 || ret->used < 8 || !prep_ntfs_fixup_inside(p, RECORD_HEADER, ret->first))
 		return PREP_NTFS_TORN;
 	return PREP_NTFS_USED;
 }

@@ -107,6 +107,9 @@ struct prep_ntfs_record {
  */
 bool prep_ntfs_fixup(uint8_t *p, size_t size, const char *magic);
 
+/* Whether the update sequence of what was fixed up lies in [from, to) of it: writing puts numbers there. */
+bool prep_ntfs_fixup_inside(const uint8_t *p, size_t from, size_t to);
+
 /* Fix up and look at a record of `size` bytes. *in_use is set for TORN ones too where it can be told. */
 enum prep_ntfs_state prep_ntfs_record_check(uint8_t *p, uint32_t size, uint64_t number,
 					    struct prep_ntfs_record *ret, bool *in_use);

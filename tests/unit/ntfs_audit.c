@@ -395,6 +395,18 @@ static void test_records(void)
 		end();
 	}
 
+	begin("an update sequence in a record's attributes");
+	off = record_offset(record_of("/dir/one.txt"));
+	read_at(off, p, sizeof p);
+	memcpy(p + 400, p + get_le16(p + 4), 2 * (size_t)get_le16(p + 6));
+	put_le16(p + 4, 400);
+	write_at(off, p, sizeof p);
+	a = audit();
+	expect(a, unreadable, 1);
+	check(!prep_fs_audit_clusters_sound(&a), "passed for sound");
+	prep_fs_audit_clear(&a);
+	end();
+
 	begin("a wrong link count");
 	off = record_offset(record_of("/dir/one.txt"));
 	get_block(off, p, sizeof p, "FILE");
@@ -533,6 +545,17 @@ static void test_names(void)
 	check(a.unreadable >= 1 && a.orphans >= 10, "unreadable %llu, orphans %llu", (unsigned long long)a.unreadable,
 	      (unsigned long long)a.orphans);
 	check(noted(&a, "an index block is torn (/big)"), "not noted");
+	prep_fs_audit_clear(&a);
+	end();
+
+	begin("an update sequence in an index block's entries");
+	off = index_offset();
+	read_at(off, block, sizeof block);
+	memcpy(block + 400, block + get_le16(block + 4), 2 * (size_t)get_le16(block + 6));
+	put_le16(block + 4, 400);
+	write_at(off, block, sizeof block);
+	a = audit();
+	check(noted(&a, "the header of an index block is damaged (/big)"), "not noted");
 	prep_fs_audit_clear(&a);
 	end();
 
