@@ -261,13 +261,18 @@ static void parse(struct opts *o, int argc, char **argv)
 	check(o);
 }
 
+static bool is_output(const struct opts *o, const char *index, const char *path)
+{
+	return cmd_same_file(path, o->cmd.output) || cmd_same_file(path, index);
+}
+
 /*
  * What --difference leaves out would be nowhere, were the new package put in its place; and the older image itself
  * is as much an input as the new one.
  */
 static int check_base_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
 {
-	if (!cmd_same_file(path, o->cmd.output) && !cmd_same_file(path, index))
+	if (!is_output(o, index, path))
 		return 0;
 	return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten%s", path,
 			 o->difference ? ", and the package does not unpack without what --difference leaves to it"
@@ -276,8 +281,9 @@ static int check_base_stays(const struct opts *o, const char *index, const char 
 
 static int check_key_stays(const struct opts *o, const char *index, const char *path, struct prep_err *err)
 {
-	return path != NULL && (cmd_same_file(path, o->cmd.output) || cmd_same_file(path, index))
-		       ? prep_fail(err, PREP_EUSAGE, "%s: would be overwritten: a key is no output", path) : 0;
+	if (path == NULL || !is_output(o, index, path))
+		return 0;
+	return prep_fail(err, PREP_EUSAGE, "%s: would be overwritten: a key is no output", path);
 }
 
 /* The two files, first of all: what is wrong with them is better told before the work. */

@@ -781,11 +781,10 @@ kerberos_serve() {
 	cmp "$www/v1.vhd" base.vhd
 	[ ! -e base.vhd.part ]
 	cp "$www/v1.vhd" used.vhd
-	qemu-io -f vpc used.vhd -c 'sleep 5000' >/dev/null 3>&- &
-	sleep 1
+	hold used.vhd
 	run -3 ckm-fetch -f -o used.vhd "file://$www/v2.ckm"
+	release
 	[[ $output == *"in use"* ]]
-	wait
 }
 
 @test "in the background: others are seen through the sandbox" {

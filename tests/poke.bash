@@ -44,7 +44,7 @@ le_hex() {
 	for ((i = 0; i < $2; i++)); do
 		hex+=$(printf %02x $(($1 >> 8 * i & 255)))
 	done
-	echo $hex
+	echo "$hex"
 }
 
 # zeros FILE OFFSET COUNT
@@ -147,14 +147,10 @@ first_cluster() {
 
 # poke_first_cluster FILE OFFSET CLUSTER: lead its first run elsewhere.
 poke_first_cluster() {
-	local at head i hex='' n=$3
+	local at head
 	at=$(runs "$1" "$2")
 	head=$(le "$1" "$at" 1)
-	for ((i = 0; i < head >> 4; i++)); do
-		hex+=$(printf %02x $((n & 255)))
-		n=$((n >> 8))
-	done
-	poke "$1" $((at + 1 + (head & 15))) "$hex"
+	poke "$1" $((at + 1 + (head & 15))) "$(le_hex "$3" $((head >> 4)))"
 }
 
 # The record number of a path.

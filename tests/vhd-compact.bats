@@ -54,11 +54,10 @@ patchy() {
 	skip_without qemu-io
 	new_image x.vhd --size 32M
 	cp x.vhd used.vhd
-	qemu-io -f vpc used.vhd -c 'sleep 3000' >/dev/null 3>&- &
-	sleep 1
+	hold used.vhd
 	run -3 vhd-compact -f -o used.vhd x.vhd
+	release
 	[[ $output == *'in use'* ]]
-	wait
 	run -0 vhd-compact -f -o used.vhd x.vhd
 }
 

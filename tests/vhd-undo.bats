@@ -406,7 +406,7 @@ quick() {
 
 # A small pair in made/, and what the disk is before and after a commit.
 small_pair() {
-	mkdir -p made work
+	mkdir -p made copy
 	sample ntfs-dynamic.vhd made/base.vhd
 	vhd-undo create -q made/base.vhd made/undo.vhd
 	vhd-rmfile -q -i -r made/undo.vhd /a_directory
@@ -418,10 +418,10 @@ small_pair() {
 }
 
 fresh() {
-	rm -rf work
-	cp -a made work
+	rm -rf copy
+	cp -a made copy
 	# cp keeps the time, and the mark names the undo disk where it is now
-	sed -i "s|^undo .*|undo $PWD/work/undo.vhd|" work/base.vhd.prep-undo
+	sed -i "s|^undo .*|undo $PWD/copy/undo.vhd|" copy/base.vhd.prep-undo
 }
 
 @test "a commit that is killed or fails at any call: old, or finished by the next try" {
@@ -429,40 +429,40 @@ fresh() {
 	small_pair
 	for how in kill tear eio enospc; do
 		fresh
-		with_fault $how 0 vhd-undo commit -q work/undo.vhd
+		with_fault $how 0 vhd-undo commit -q copy/undo.vhd
 		count=$(cat count)
 		[ "$count" -gt 5 ]
-		cp work/base.vhd want.vhd
+		cp copy/base.vhd want.vhd
 		same_guest want.vhd new.raw
 		old=0
 		for ((n = 1; n <= count; n++)); do
 			fresh
 			status=0
-			with_fault $how $n vhd-undo commit -q work/undo.vhd 2>err || status=$?
+			with_fault $how $n vhd-undo commit -q copy/undo.vhd 2>err || status=$?
 			[ $how = eio ] || [ $how = enospc ] || [ $status -eq 137 ]
 			echo "$how $n: $status $(head -c 200 err)"
 			# in between: nobody else changes the base; who reads it sees it old or new
-			if [ -e work/base.vhd.prep-undo ] && [ -e work/undo.vhd ]; then
-				run -3 quick vhd-zerofree -i work/base.vhd
+			if [ -e copy/base.vhd.prep-undo ] && [ -e copy/undo.vhd ]; then
+				run -3 quick vhd-zerofree -i copy/base.vhd
 			fi
-			quick vhd-compact -q --to raw -f -o got.raw work/base.vhd
+			quick vhd-compact -q --to raw -f -o got.raw copy/base.vhd
 			if cmp -s got.raw old.raw; then
 				old=$((old + 1))
-				[ -e work/undo.vhd ]
+				[ -e copy/undo.vhd ]
 			else
 				cmp got.raw new.raw
 			fi
 			# the undo disk shows the new disk as long as it is there, and its commit can be tried again
-			if [ -e work/undo.vhd ]; then
-				quick vhd-compact -q --to raw -f -o got.raw work/undo.vhd
+			if [ -e copy/undo.vhd ]; then
+				quick vhd-compact -q --to raw -f -o got.raw copy/undo.vhd
 				cmp got.raw new.raw
-				run -0 quick vhd-undo commit -q work/undo.vhd
+				run -0 quick vhd-undo commit -q copy/undo.vhd
 			fi
-			same_guest work/base.vhd new.raw
+			same_guest copy/base.vhd new.raw
 			# the last step may be left to the next command that writes
-			[ ! -e work/base.vhd.prep-undo ] || quick vhd-rmfile -q -i --ignore-missing work/base.vhd /none
-			[ "$(ls -A work)" = base.vhd ]
-			[ "$(mode work/base.vhd)" = "$(mode want.vhd)" ]
+			[ ! -e copy/base.vhd.prep-undo ] || quick vhd-rmfile -q -i --ignore-missing copy/base.vhd /none
+			[ "$(ls -A copy)" = base.vhd ]
+			[ "$(mode copy/base.vhd)" = "$(mode want.vhd)" ]
 		done
 		[ $old -gt 0 ]
 	done
@@ -470,39 +470,39 @@ fresh() {
 
 @test "create and discard killed at any call: they can be done again" {
 	[ -e "$faults" ] || skip "$faults: not built"
-	mkdir made work
+	mkdir made copy
 	sample ntfs-dynamic.vhd made/base.vhd
 	to_raw made/base.vhd old.raw
 	for how in kill eio; do
-		rm -rf work
-		cp -a made work
-		with_fault $how 0 vhd-undo create -q work/base.vhd work/undo.vhd
+		rm -rf copy
+		cp -a made copy
+		with_fault $how 0 vhd-undo create -q copy/base.vhd copy/undo.vhd
 		count=$(cat count)
 		for ((n = 1; n <= count; n++)); do
-			chmod -R u+w work
-			rm -rf work
-			cp -a made work
-			with_fault $how $n vhd-undo create -q work/base.vhd work/undo.vhd 2>err || true
-			same_guest work/base.vhd old.raw
-			if [ ! -e work/undo.vhd ]; then
-				run -0 quick vhd-undo create -q work/base.vhd work/undo.vhd
+			chmod -R u+w copy
+			rm -rf copy
+			cp -a made copy
+			with_fault $how $n vhd-undo create -q copy/base.vhd copy/undo.vhd 2>err || true
+			same_guest copy/base.vhd old.raw
+			if [ ! -e copy/undo.vhd ]; then
+				run -0 quick vhd-undo create -q copy/base.vhd copy/undo.vhd
 			fi
-			quick vhd-undo status work/undo.vhd | grep -q 'unchanged since'
-			[ "$(mode work/base.vhd)" = 444 ]
-			quick vhd-undo discard -q work/undo.vhd
-			[ "$(ls -A work)" = base.vhd ]
-			[ "$(mode work/base.vhd)" = 644 ]
+			quick vhd-undo status copy/undo.vhd | grep -q 'unchanged since'
+			[ "$(mode copy/base.vhd)" = 444 ]
+			quick vhd-undo discard -q copy/undo.vhd
+			[ "$(ls -A copy)" = base.vhd ]
+			[ "$(mode copy/base.vhd)" = 644 ]
 		done
-		quick vhd-undo create -q work/base.vhd work/undo.vhd
-		with_fault $how 0 vhd-undo discard -q work/undo.vhd
+		quick vhd-undo create -q copy/base.vhd copy/undo.vhd
+		with_fault $how 0 vhd-undo discard -q copy/undo.vhd
 		count=$(cat count)
 		for ((n = 1; n <= count; n++)); do
-			quick vhd-undo create -q work/base.vhd work/undo.vhd
-			with_fault $how $n vhd-undo discard -q work/undo.vhd 2>err || true
-			same_guest work/base.vhd old.raw
-			[ ! -e work/base.vhd.prep-undo ] || quick vhd-undo discard -q --parent work/base.vhd work/undo.vhd
-			[ "$(ls -A work)" = base.vhd ]
-			[ "$(mode work/base.vhd)" = 644 ]
+			quick vhd-undo create -q copy/base.vhd copy/undo.vhd
+			with_fault $how $n vhd-undo discard -q copy/undo.vhd 2>err || true
+			same_guest copy/base.vhd old.raw
+			[ ! -e copy/base.vhd.prep-undo ] || quick vhd-undo discard -q --parent copy/base.vhd copy/undo.vhd
+			[ "$(ls -A copy)" = base.vhd ]
+			[ "$(mode copy/base.vhd)" = 644 ]
 		done
 	done
 }
